@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Entry points for users and CI; `make help` lists them.
+
+.DEFAULT_GOAL := help
+PYTHON := /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What serving needs, and what only the tests and the benchmark need.
+RUN_PACKAGES := python3 python3-venv nbdkit nbdkit-plugin-python
+TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio e2fsprogs fio iproute2 kmod busybox-static \
+	libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 qemu-utils \
+	sg3-utils vblade
+
+# apt-get is run only for what dpkg does not know as installed.
+define apt_install
+	@missing=; for package in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed \
+			|| missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: packages
+packages:
+	$(call apt_install,$(RUN_PACKAGES))
+
+.PHONY: test-packages
+test-packages:
+	$(call apt_install,$(TEST_PACKAGES))
+
+# nbdkit embeds Debian's interpreter, so plugin and daemon share one Python and one set of modules.
+$(VENV)/.run: pyproject.toml | packages
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.run | test-packages
+	$(BIN)/pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+.PHONY: setup
+setup: packages $(VENV)/.run ## install what serving needs (apt packages and .venv)
+
+.PHONY: setup-test
+setup-test: test-packages $(VENV)/.run $(VENV)/.test
+
+.PHONY: run
+run: setup ## serve a 1 GiB sparse disk kept under var/ (AOE_IF=eth0 adds AoE)
+	$(BIN)/scst-bridge demo --directory var $(if $(AOE_IF),--aoe-interface $(AOE_IF))
+
+.PHONY: test
+test: setup-test ## run every test
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: setup-test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: setup-test ## figures beside nbdkit, qemu-nbd and nbd-server
+	$(BIN)/python -m tests.bench
+
+.PHONY: clean
+clean: ## remove .venv and caches; var/ (your disk) stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
