@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A backing file: what can be done at once is, the rest goes to the I/O engine.
+
+``read_now`` and ``write_now`` never block: they return how many bytes they moved (perhaps not
+all), or a negated errno, ``NOT_NOW`` where the operation would have to wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from scsi_backend.io import syscalls
+from scsi_backend.io.engine import Done, Engine
+from scsi_backend.io.group_commit import GroupCommit
+
+NOT_NOW: Final = -errno.EAGAIN
+
+Transfer = Callable[[memoryview, int], int]
+
+
+class BackingFile:
+    """An open regular file or block device; close it with ``close``."""
+
+    def __init__(self, fd: int, engine: Engine) -> None:
+        self.fd = fd
+        self._engine = engine
+        self._commit = GroupCommit(fd, engine)
+        self.read_now: Transfer
+        self.write_now: Transfer
+        self.read_now, self.write_now = _immediate_transfers(fd)
+
+    @classmethod
+    def open(cls, path: str, engine: Engine, *, read_only: bool) -> BackingFile:
+        """Open ``path``; raises OSError."""
+        fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        try:
+            return cls(fd, engine)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """The file's size now."""
+        return syscalls.size_bytes(self.fd)
+
+    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """Fill ``view`` through the engine; fewer bytes mean end of file."""
+        self._engine.read(self.fd, view, offset_bytes, done)
+
+    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """Write all of ``view`` through the engine."""
+        self._engine.write(self.fd, view, offset_bytes, done)
+
+    def sync(self, done: Done) -> None:
+        """Make finished writes survive a power failure (see ``GroupCommit.sync``)."""
+        self._commit.sync(done)
+
+    def punch_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Deallocate a range."""
+        self._engine.call(partial(syscalls.punch_hole, self.fd, offset_bytes, length_bytes), done)
+
+    def can_punch_holes(self) -> bool:
+        """Tell whether the file system or device can deallocate; to be asked before any I/O."""
+        return syscalls.can_punch_holes(self.fd)
+
+    def zero_range(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Zero a range and keep its space; EOPNOTSUPP where the file system cannot."""
+        self._engine.call(partial(syscalls.zero_range, self.fd, offset_bytes, length_bytes), done)
+
+    def read_ahead(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Ask the kernel to bring a range into the page cache."""
+
+        def advise() -> int:
+            os.posix_fadvise(self.fd, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
+            return 0
+
+        self._engine.call(advise, done)
+
+    def extents(
+        self,
+        offset_bytes: int,
+        end_bytes: int,
+        limit: int,
+        runs: list[tuple[int, bool]],
+        done: Done,
+    ) -> None:
+        """Append up to ``limit`` (length_bytes, is_data) runs from ``offset_bytes`` to ``runs``."""
+
+        def collect() -> int:
+            for run in syscalls.extents(self.fd, offset_bytes, end_bytes):
+                runs.append(run)
+                if len(runs) == limit:
+                    break
+            return 0
+
+        self._engine.call(collect, done)
+
+    def close(self) -> None:
+        """Close the descriptor; the engine must be idle for this file."""
+        os.close(self.fd)
+
+
+def _immediate_transfers(fd: int) -> tuple[Transfer, Transfer]:
+    if syscalls.is_in_memory(fd):
+        return partial(_read_memory, fd), partial(_write_memory, fd)
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        # A file system that has no RWF_NOWAIT and is not RAM (NFS, FUSE, 9p) may block on any read.
+        if error.errno == errno.EOPNOTSUPP:
+            return _never, _never
+        raise
+    # Few file systems take RWF_NOWAIT on buffered writes, and one that does may still fail with
+    # EAGAIN for each; writes therefore go to the engine, in batches.
+    return partial(_read_cached, fd), _never
+
+
+def _read_cached(fd: int, view: memoryview, offset_bytes: int) -> int:
+    try:
+        return os.preadv(fd, [view], offset_bytes, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return NOT_NOW
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+def _read_memory(fd: int, view: memoryview, offset_bytes: int) -> int:
+    try:
+        return os.preadv(fd, [view], offset_bytes)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+def _write_memory(fd: int, view: memoryview, offset_bytes: int) -> int:
+    try:
+        return os.pwritev(fd, [view], offset_bytes)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+def _never(view: memoryview, offset_bytes: int) -> int:
+    return NOT_NOW

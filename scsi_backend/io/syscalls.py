@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux system calls and file facts that Python's os module lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+_FALLOC_FL_ZERO_RANGE = 0x10
+
+# File systems whose pages are the storage: no read or write of them waits for a device.
+_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "hugetlbfs", "devtmpfs"})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def _fallocate(fd: int, mode: int, offset_bytes: int, length_bytes: int) -> int:
+    while _libc.fallocate(fd, mode, offset_bytes, length_bytes) != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    return 0
+
+
+def punch_hole(fd: int, offset_bytes: int, length_bytes: int) -> int:
+    """Deallocate a range, which then reads as zeros (fallocate(2)); raises OSError."""
+    return _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset_bytes, length_bytes)
+
+
+def can_punch_holes(fd: int) -> bool:
+    """Tell whether ``punch_hole`` works, by trying it where a regular file has no bytes."""
+    status = os.fstat(fd)
+    if stat.S_ISBLK(status.st_mode):
+        number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        device = Path("/sys/dev/block", number).resolve()
+        # A partition has no queue of its own; its disk's is one folder up.
+        for queue in (device / "queue", device.parent / "queue"):
+            if (limit := queue / "discard_max_bytes").exists():
+                return int(limit.read_text()) > 0
+        return False
+    try:
+        punch_hole(fd, status.st_size, 4096)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return False
+        raise
+    return True
+
+
+def zero_range(fd: int, offset_bytes: int, length_bytes: int) -> int:
+    """Make a range read as zeros and keep its space allocated (fallocate(2)); raises OSError."""
+    return _fallocate(fd, _FALLOC_FL_ZERO_RANGE | _FALLOC_FL_KEEP_SIZE, offset_bytes, length_bytes)
+
+
+def size_bytes(fd: int) -> int:
+    """Return the size of a regular file or of a block device."""
+    status = os.fstat(fd)
+    return os.lseek(fd, 0, os.SEEK_END) if stat.S_ISBLK(status.st_mode) else status.st_size
+
+
+def is_in_memory(fd: int) -> bool:
+    """Tell whether the file lives in RAM, so that no plain read or write of it can block."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        mount, _, file_system = line.partition(" - ")
+        if mount.split()[2] == device:
+            return file_system.split()[0] in _MEMORY_FILE_SYSTEMS
+    return False
+
+
+def extents(fd: int, offset_bytes: int, end_bytes: int) -> Iterator[tuple[int, bool]]:
+    """Yield (length_bytes, is_data) runs that cover [offset, end) of a file, in order.
+
+    The runs are SEEK_DATA's and SEEK_HOLE's; a file without holes is one run of data.
+    """
+    position = offset_bytes
+    while position < end_bytes:
+        data = min(_seek(fd, position, os.SEEK_DATA, end_bytes), end_bytes)
+        if data > position:
+            yield data - position, False
+            position = data
+        if position < end_bytes:
+            # The file may shrink between the two calls: never yield an empty run.
+            hole = min(_seek(fd, position, os.SEEK_HOLE, end_bytes), end_bytes)
+            hole = max(hole, position + 1)
+            yield hole - position, True
+            position = hole
+
+
+def _seek(fd: int, position: int, whence: int, end_bytes: int) -> int:
+    try:
+        return os.lseek(fd, position, whence)
+    except OSError as error:
+        # ENXIO: no data (or nothing at all) at or after the position.
+        if error.errno == errno.ENXIO:
+            return end_bytes
+        # A block device has no holes to seek.
+        if error.errno == errno.EINVAL:
+            return position if whence == os.SEEK_DATA else end_bytes
+        raise
