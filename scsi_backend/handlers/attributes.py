@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The attributes with which a device is created, by handler, under SCST's names and defaults.
+
+Values come as the words of a configuration file. A model rejects what it does not know and says
+what it expected; who reads the file adds where the word stands.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _number(value: Any) -> Any:
+    # SCST reads numbers with strtoull(..., 0): decimal, 0x hexadecimal, 0 octal.
+    if not isinstance(value, str):
+        return value
+    text = value.lower()
+    is_octal = len(text) > 1 and text[0] == "0" and text[1:].isdigit()
+    try:
+        return int(text, 8 if is_octal else 0)
+    except ValueError:
+        raise ValueError("expected a number") from None
+
+
+def _flag(value: Any) -> bool:
+    if value in (True, False, "0", "1"):
+        return value in (True, "1")
+    raise ValueError("expected 0 or 1")
+
+
+def _absolute_path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("expected an absolute path")
+    return value
+
+
+def _block_size(value: int) -> int:
+    if value not in (512, 4096):
+        raise ValueError("expected 512 or 4096")
+    return value
+
+
+def _printable(limit: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if not 0 < len(value) <= limit or not (value.isascii() and value.isprintable()):
+            raise ValueError(f"expected 1 to {limit} printable ASCII characters")
+        return value
+
+    return AfterValidator(check)
+
+
+def _naa(value: Any) -> Any:
+    """SPC-5 7.7.6.6: NAA 2, 3 and 5 have 8 bytes, NAA 6 has 16."""
+    if not isinstance(value, str):
+        return value
+    digits = value.lower().removeprefix("0x")
+    lengths = {"2": 16, "3": 16, "5": 16, "6": 32}
+    try:
+        if digits and lengths.get(digits[0]) == len(digits):
+            return bytes.fromhex(digits)
+    except ValueError:
+        pass
+    raise ValueError("expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6")
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Number = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+BlockSize = Annotated[Number, AfterValidator(_block_size)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+NaaId = Annotated[bytes, BeforeValidator(_naa)]
+
+
+class VdiskAttributes(BaseModel):
+    """What every emulated disk has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocksize: BlockSize = Field(512, description="logical block length in bytes: 512 or 4096")
+    read_only: Flag = Field(False, description="refuse commands that write the medium")
+    rotational: Flag = Field(True, description="VPD B1h: 1 says 15000 rpm, 0 non-rotating")
+    removable: Flag = Field(False, description="the RMB bit of the standard INQUIRY data")
+    t10_dev_id: Annotated[str, _printable(25)] | None = Field(
+        None, description="T10 vendor ID designator of VPD 83h (made from the device's name)"
+    )
+    usn: Annotated[str, _printable(20)] | None = Field(
+        None, description="unit serial number, VPD 80h (made from the device's name)"
+    )
+    prod_id: Annotated[str, _printable(16)] | None = Field(
+        None, description="product identification (the device's name)"
+    )
+    naa_id: NaaId | None = Field(None, description="NAA designator of VPD 83h, in hex")
+
+
+class FileioAttributes(VdiskAttributes):
+    """vdisk_fileio: a file or block device, through the page cache."""
+
+    filename: AbsolutePath = Field(description="absolute path of the backing file; required")
+    write_through: Flag = Field(False, description="each write is stable before its status")
+    nv_cache: Flag = Field(
+        False, description="the cache survives a power failure: flushes do nothing, WCE is 0"
+    )
+    thin_provisioned: Flag = Field(False, description="UNMAP, LBPME, VPD B2h")
+
+    @model_validator(mode="after")
+    def _read_only_excludes_write_caching(self) -> Self:
+        if self.read_only and (self.write_through or self.nv_cache):
+            raise ValueError("read_only excludes write_through and nv_cache")
+        return self
+
+
+class NullioAttributes(VdiskAttributes):
+    """vdisk_nullio: no storage; writes vanish, reads give zeros."""
+
+    size: Number | None = Field(None, description="size in bytes (2.5 TiB)")
+    size_mb: Number | None = Field(None, description="size in MiB, instead of size")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.size is not None and self.size_mb is not None:
+            raise ValueError("size and size_mb exclude each other")
+        if self.size_bytes == 0 or self.size_bytes % self.blocksize:
+            raise ValueError("expected a size that is a positive multiple of blocksize")
+        return self
+
+    @property
+    def size_bytes(self) -> int:
+        """The size in force."""
+        if self.size is not None:
+            return self.size
+        return 5 << 39 if self.size_mb is None else self.size_mb << 20

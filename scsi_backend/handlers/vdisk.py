@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every emulated disk is: an identity, a geometry, and storage addressed in bytes.
+
+A handler knows nothing of CDBs. Its storage operations have the two steps of ``BackingFile``:
+``read_now`` and ``write_now`` do what can be done at once, and the others report later through
+``done(result)``, a byte count or a negated errno.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from scsi_backend.handlers.attributes import VdiskAttributes
+from scsi_backend.io.engine import Done
+from scsi_backend.io.file import Transfer
+
+REVISION_LEVEL = "0100"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a device names itself to initiators."""
+
+    vendor: str
+    product: str
+    revision: str
+    t10_dev_id: str
+    usn: str
+    naa_id: bytes | None
+
+
+@dataclass(slots=True)
+class Extent:
+    """A run of bytes that is stored (``is_mapped``) or a hole that reads as zeros."""
+
+    length_bytes: int
+    is_mapped: bool
+
+
+class Vdisk(ABC):
+    """An emulated disk. ``block_count`` changes only in ``reread_size``."""
+
+    handler: ClassVar[str]
+    vendor: ClassVar[str]
+    read_now: Transfer
+    write_now: Transfer
+
+    def __init__(self, name: str, attributes: VdiskAttributes, size_bytes: int) -> None:
+        self.name = name
+        self.identity = _identity(name, self.vendor, attributes)
+        self.block_size_bytes = attributes.blocksize
+        self.block_count = size_bytes // attributes.blocksize
+        self.is_read_only = attributes.read_only
+        self.is_rotational = attributes.rotational
+        self.is_removable = attributes.removable
+        self.is_thin_provisioned = False
+        # Whether a write may be lost until a flush (WCE of the caching mode page), and whether
+        # a flush has anything to do.
+        self.has_volatile_cache = False
+        self.needs_sync = False
+
+    @abstractmethod
+    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """Fill ``view``; fewer bytes than its length mean that the backing store is too short."""
+
+    @abstractmethod
+    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """Write all of ``view``."""
+
+    @abstractmethod
+    def sync(self, done: Done) -> None:
+        """Make every finished write survive a power failure, then call ``done(0)``."""
+
+    @abstractmethod
+    def unmap(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Deallocate a range, which then reads as zeros."""
+
+    @abstractmethod
+    def write_zeros(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Make a range read as zeros and keep its space; EOPNOTSUPP where only writing does."""
+
+    @abstractmethod
+    def read_ahead(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
+        """Begin to bring a range into the cache."""
+
+    @abstractmethod
+    def extents(self, offset_bytes: int, limit: int, runs: list[Extent], done: Done) -> None:
+        """Append up to ``limit`` runs from ``offset_bytes`` to the end of the disk to ``runs``."""
+
+    @abstractmethod
+    def reread_size(self) -> bool:
+        """Look at the backing store's size again; tell whether ``block_count`` changed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the backing store; no operation may be outstanding."""
+
+
+def _identity(name: str, vendor: str, attributes: VdiskAttributes) -> Identity:
+    # As SCST: a number made from the name, so that it is stable over restarts.
+    number = f"{crc32c(name.encode() + bytes(1)):x}"
+    return Identity(
+        vendor=vendor,
+        product=attributes.prod_id or name[:16],
+        revision=REVISION_LEVEL,
+        t10_dev_id=attributes.t10_dev_id or f"{number}-{name}"[:25],
+        usn=attributes.usn or number,
+        naa_id=attributes.naa_id,
+    )
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) of a few bytes, with SCST's seed of zero and no final inversion."""
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value
