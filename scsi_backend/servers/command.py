@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A SCSI command on its way through a device server, and how it ends.
+
+Whoever submits a command owns its buffers: ``data_in`` is the memory that will go on the wire, and
+the device server reads the medium straight into it. A command may complete before ``submit``
+returns, or later on the same thread; ``on_done(command)`` tells either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.status import Status
+
+
+class CheckCondition(Exception):
+    """Ends the command being executed with CHECK CONDITION and this sense data."""
+
+    def __init__(self, sense: Sense) -> None:
+        super().__init__(str(sense))
+        self.sense = sense
+
+
+class Nexus(Protocol):
+    """What a device server may know and do about the I_T_L nexus of a command."""
+
+    outstanding: set[Command]
+
+    @property
+    def is_write_protected(self) -> bool:
+        """Whether writes through this nexus are refused."""
+
+    @property
+    def relative_target_port(self) -> int:
+        """The relative target port identifier through which the command came."""
+
+    def take_unit_attention(self) -> Sense | None:
+        """Remove and return the oldest pending unit attention or deferred error."""
+
+    def clear_unit_attention(self, sense: Sense) -> None:
+        """Forget a pending unit attention on every LUN of this session."""
+
+    def defer_error(self, sense: Sense) -> None:
+        """Report the error of a command that already got GOOD with the next one."""
+
+    def reported_luns(self) -> Sequence[int]:
+        """The LUNs that this session can reach, ascending."""
+
+
+class Command:
+    """One CDB with its buffers, and after completion its status.
+
+    ``data_in`` is writable memory of the initiator's allocation length, ``data_out`` what the
+    initiator sent; ``data_in_length`` says how much of ``data_in`` holds data once complete.
+    """
+
+    __slots__ = (
+        "cdb",
+        "data_in",
+        "data_in_length",
+        "data_out",
+        "is_deferred",
+        "nexus",
+        "on_done",
+        "sense",
+        "status",
+    )
+
+    nexus: Nexus
+
+    def __init__(
+        self,
+        cdb: bytes,
+        data_in: memoryview | None,
+        data_out: memoryview | None,
+        on_done: Callable[[Command], None],
+    ) -> None:
+        self.cdb = cdb
+        self.data_in = data_in
+        self.data_out = data_out
+        self.on_done = on_done
+        self.data_in_length = 0
+        self.status: int | None = None
+        self.sense: Sense | None = None
+        self.is_deferred = False
+
+    def renew(self, on_done: Callable[[Command], None]) -> None:
+        """Make a completed command ready to be submitted once more."""
+        self.on_done = on_done
+        self.data_in_length = 0
+        self.status = None
+        self.sense = None
+        self.is_deferred = False
+
+    def complete(self, status: Status = Status.GOOD, sense: Sense | None = None) -> None:
+        """End the command; to be called exactly once."""
+        self.status = status
+        self.sense = sense
+        if self.is_deferred:
+            self.nexus.outstanding.discard(self)
+        self.on_done(self)
+
+    def check_condition(self, sense: Sense) -> None:
+        """End the command with CHECK CONDITION."""
+        self.data_in_length = 0
+        self.complete(Status.CHECK_CONDITION, sense)
+
+    def reply(self, data: bytes | bytearray, allocation_length_bytes: int) -> None:
+        """End the command with parameter data, truncated to what the initiator has room for."""
+        room = len(self.data_in) if self.data_in is not None else 0
+        length = min(len(data), allocation_length_bytes, room)
+        if self.data_in is not None:
+            self.data_in[:length] = data[:length]
+        self.data_in_length = length
+        self.complete()
+
+
+Execute = Callable[[Command], None]

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device server of a direct-access block device: SPC and SBC together."""
+
+from __future__ import annotations
+
+from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
+from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
+from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
+from scsi_backend.servers.spc import SPC_COMMANDS
+
+DISK_COMMANDS = (*SPC_COMMANDS, *TRANSFER_COMMANDS, *MEDIUM_COMMANDS, *WRITE_SAME_COMMANDS)
+
+
+def disk(vdisk: Vdisk) -> LogicalUnit:
+    """Return the logical unit of an emulated disk."""
+    return LogicalUnit(vdisk, DISK_COMMANDS)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Block commands that move data: READ, WRITE and VERIFY (SBC-4 5.15 to 5.20, 5.37 to 5.42).
+
+Each width of a command is bound to a logical unit as a closure over what does not change, because
+READ and WRITE are most of what a disk does. ``complete`` is called inline when the storage could
+do the transfer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.errors import read_sense, write_sense
+from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
+from scsi_backend.servers.steps import Steps, run_steps
+from scsi_backend.t10 import cdb as fields
+from scsi_backend.t10 import sense
+from scsi_backend.t10.additional_sense import AdditionalSense
+from scsi_backend.t10.cdb import RANGE_6, RANGE_10, RANGE_12, RANGE_16, BlockRange
+from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense, SenseKey
+
+_PROTECT_BITS = 0xE0
+# READ(6) and WRITE(6): a TRANSFER LENGTH of zero is 256 blocks (SBC-4 5.15).
+_ZERO_LENGTH_6 = 256
+_DATA_PHASE_ERROR = Sense(SenseKey.ABORTED_COMMAND, AdditionalSense.DATA_PHASE_ERROR)
+_VERIFY_CHUNK_BYTES = 1 << 20
+
+
+def check_range(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: int) -> None:
+    """Refuse a range that ends beyond the medium, pointing at the LBA field."""
+    if lba + length_blocks > unit.block_count:
+        raise CheckCondition(sense.out_of_range(max(lba, unit.block_count), where.lba.pointer))
+
+
+def _check_transfer(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: int) -> None:
+    check_range(unit, where, lba, length_blocks)
+    # VPD B0h: a transfer beyond MAXIMUM TRANSFER LENGTH is INVALID FIELD IN CDB.
+    if length_blocks > unit.max_transfer_blocks:
+        raise CheckCondition(where.length.invalid())
+
+
+def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
+    """READ of one width. DPO and FUA change nothing: the page cache is coherent (SBC-4 4.15)."""
+    is_6 = where is RANGE_6
+
+    def bind(unit: LogicalUnit) -> Execute:
+        unpack, shift, read_now = where.unpack, unit.block_shift, unit.vdisk.read_now
+
+        def execute(command: Command) -> None:
+            cdb = command.cdb
+            lba, blocks = unpack(cdb)
+            if is_6:
+                blocks = blocks or _ZERO_LENGTH_6
+            elif cdb[1] & _PROTECT_BITS:
+                raise CheckCondition(fields.PROTECT.invalid())
+            if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
+                _check_transfer(unit, where, lba, blocks)
+            length = blocks << shift
+            view = command.data_in
+            if view is None or len(view) != length:
+                view = _clip(view, length)
+                length = len(view)
+            offset = lba << shift
+            moved = read_now(view, offset)
+            if moved == length:
+                command.data_in_length = length
+                command.complete()
+            else:
+                _read_rest(unit, command, view, offset, max(moved, 0))
+
+        return execute
+
+    return bind
+
+
+def _clip(view: memoryview | None, length_bytes: int) -> memoryview:
+    # An initiator that has room for less than the CDB asks for gets that much (SAM-5 5.4.2).
+    return memoryview(b"") if view is None else view[:length_bytes]
+
+
+def _read_rest(
+    unit: LogicalUnit, command: Command, view: memoryview, offset_bytes: int, moved: int
+) -> None:
+    """Read through the engine what ``read_now`` did not get."""
+
+    def done(result: int) -> None:
+        total = moved + max(result, 0)
+        if total == len(view):
+            command.data_in_length = total
+            command.complete()
+        else:
+            bad_lba = (offset_bytes + total) >> unit.block_shift
+            command.check_condition(read_sense(result, bad_lba))
+
+    unit.vdisk.read(view[moved:], offset_bytes + moved, done)
+
+
+def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
+    """WRITE of one width; with FUA or write_through, GOOD means stable storage."""
+    is_6 = where is RANGE_6
+
+    def bind(unit: LogicalUnit) -> Execute:
+        unpack, shift, write_now = where.unpack, unit.block_shift, unit.vdisk.write_now
+
+        def execute(command: Command) -> None:
+            cdb = command.cdb
+            lba, blocks = unpack(cdb)
+            is_stable = unit.is_write_through
+            if is_6:
+                blocks = blocks or _ZERO_LENGTH_6
+            elif cdb[1]:
+                if cdb[1] & _PROTECT_BITS:
+                    raise CheckCondition(fields.PROTECT.invalid())
+                is_stable = is_stable or bool(cdb[1] & fields.FUA_BIT)
+            if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
+                _check_transfer(unit, where, lba, blocks)
+            length = blocks << shift
+            view = command.data_out
+            if view is None or len(view) != length:
+                view = data_out_exactly(command, length)
+            offset = lba << shift
+            moved = write_now(view, offset)
+            if moved == length and not is_stable:
+                command.complete()
+            else:
+                _write_rest(unit, command, view, offset, max(moved, 0), is_stable)
+
+        return execute
+
+    return bind
+
+
+def data_out_exactly(command: Command, length_bytes: int) -> memoryview:
+    """The first ``length_bytes`` of the data-out buffer; too little data ends the command."""
+    view = command.data_out
+    if length_bytes == 0:
+        return memoryview(b"")
+    if view is None or len(view) < length_bytes:
+        raise CheckCondition(_DATA_PHASE_ERROR)
+    return view[:length_bytes]
+
+
+def _write_rest(
+    unit: LogicalUnit,
+    command: Command,
+    view: memoryview,
+    offset_bytes: int,
+    moved: int,
+    is_stable: bool,
+) -> None:
+    """Write through the engine what ``write_now`` did not, then sync if the command wants it."""
+    first_lba = offset_bytes >> unit.block_shift
+
+    def done(result: int) -> None:
+        if result < 0:
+            command.check_condition(write_sense(result, first_lba))
+        elif is_stable:
+            unit.vdisk.sync(partial(finish_write, command, first_lba))
+        else:
+            command.complete()
+
+    if moved == len(view):
+        done(moved)
+    else:
+        unit.vdisk.write(view[moved:], offset_bytes + moved, done)
+
+
+def finish_write(command: Command, lba: int, result: int) -> None:
+    """End a writing command by the result of its last storage operation."""
+    if result < 0:
+        command.check_condition(write_sense(result, lba))
+    else:
+        command.complete()
+
+
+def bind_verify(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
+    """VERIFY of one width. BYTCHK: 00b reads, 01b compares, 11b compares each with one block."""
+
+    def bind(unit: LogicalUnit) -> Execute:
+        def execute(command: Command) -> None:
+            cdb = command.cdb
+            if fields.PROTECT.read(cdb):
+                raise CheckCondition(fields.PROTECT.invalid())
+            lba, blocks = where.unpack(cdb)
+            check_range(unit, where, lba, blocks)
+            bytchk = fields.BYTCHK.read(cdb)
+            if bytchk == 2:
+                raise CheckCondition(fields.BYTCHK.invalid())
+            # Without data there is no limit: nothing is transferred.
+            if bytchk and blocks > unit.max_transfer_blocks:
+                raise CheckCondition(where.length.invalid())
+            expected_blocks = (0, blocks, 0, min(blocks, 1))[bytchk]
+            expected = data_out_exactly(command, expected_blocks << unit.block_shift)
+            run_steps(command, _verify(unit, expected, lba, blocks))
+
+        return execute
+
+    return bind
+
+
+def _verify(unit: LogicalUnit, expected: memoryview, lba: int, blocks: int) -> Steps:
+    """Read a range piece by piece and compare each with what the initiator sent, if anything."""
+    start_bytes, length_bytes = lba << unit.block_shift, blocks << unit.block_shift
+    buffer = memoryview(bytearray(min(length_bytes, _VERIFY_CHUNK_BYTES)))
+    position = 0
+    while position < length_bytes:
+        found = buffer[: length_bytes - position]
+        result = yield partial(unit.vdisk.read, found, start_bytes + position)
+        if result < len(found):
+            bad_lba = (start_bytes + position + max(result, 0)) >> unit.block_shift
+            raise CheckCondition(read_sense(result, bad_lba))
+        if expected:
+            wanted = _expected_piece(expected, position, len(found), length_bytes)
+            if found != wanted:
+                raise CheckCondition(sense.miscompare(position + _difference(found, wanted)))
+        position += len(found)
+
+
+def _expected_piece(expected: memoryview, position: int, length: int, total: int) -> memoryview:
+    if len(expected) == total:
+        return expected[position : position + length]
+    return memoryview(bytes(expected) * (length // len(expected)))
+
+
+def _difference(found: memoryview, wanted: memoryview) -> int:
+    pairs = zip(found, wanted, strict=True)
+    return next(index for index, (a, b) in enumerate(pairs) if a != b)
+
+
+TRANSFER_COMMANDS = (
+    CommandRow(Opcode.READ_6, bind_read(RANGE_6)),
+    CommandRow(Opcode.READ_10, bind_read(RANGE_10)),
+    CommandRow(Opcode.READ_12, bind_read(RANGE_12)),
+    CommandRow(Opcode.READ_16, bind_read(RANGE_16)),
+    CommandRow(Opcode.WRITE_6, bind_write(RANGE_6), writes_medium=True),
+    CommandRow(Opcode.WRITE_10, bind_write(RANGE_10), writes_medium=True),
+    CommandRow(Opcode.WRITE_12, bind_write(RANGE_12), writes_medium=True),
+    CommandRow(Opcode.WRITE_16, bind_write(RANGE_16), writes_medium=True),
+    CommandRow(Opcode.VERIFY_10, bind_verify(RANGE_10)),
+    CommandRow(Opcode.VERIFY_12, bind_verify(RANGE_12)),
+    CommandRow(Opcode.VERIFY_16, bind_verify(RANGE_16)),
+)
