@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Targets, sessions, I_T_L nexuses and LUN maps."""

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The SCSI backend as a whole: devices and targets by name, over one I/O engine.
+
+It is the one object that all front-ends of a process share; a device reached through several
+targets is one logical unit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+
+from scsi_backend.handlers.attributes import VdiskAttributes
+from scsi_backend.handlers.registry import HANDLERS
+from scsi_backend.io.engine import Engine
+from scsi_backend.io.sgv import SgvCache
+from scsi_backend.servers.disk import disk
+from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.target.target import Target, TargetError
+
+_log = logging.getLogger(__name__)
+
+
+class Backend:
+    """SCST's core: owns devices, targets and the SGV cache."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.sgv = SgvCache()
+        self._devices: dict[str, LogicalUnit] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
+
+    @property
+    def devices(self) -> Mapping[str, LogicalUnit]:
+        """Devices by name."""
+        return MappingProxyType(self._devices)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All targets, in the order they were added."""
+        return tuple(self._targets.values())
+
+    def targets_of(self, driver: str) -> tuple[Target, ...]:
+        """The targets of one driver."""
+        return tuple(target for target in self.targets if target.driver == driver)
+
+    def add_device(self, handler: str, name: str, attributes: VdiskAttributes) -> LogicalUnit:
+        """Open a device (SCST's add_device); raises OSError or TargetError."""
+        if name in self._devices:
+            raise TargetError(f"device {name} exists already")
+        unit = disk(HANDLERS[handler].open(name, attributes, self.engine))
+        self._devices[name] = unit
+        return unit
+
+    def add_target(self, driver: str, name: str) -> Target:
+        """Make a target, disabled and without LUNs; raises TargetError."""
+        if (driver, name) in self._targets:
+            raise TargetError(f"target {name} of driver {driver} exists already")
+        target = Target(driver, name, len(self._targets) + 1)
+        self._targets[driver, name] = target
+        return target
+
+    def close(self) -> None:
+        """Flush and close every device; the engine is closed first, finishing what is under way."""
+        for unit in self._devices.values():
+            unit.vdisk.sync(partial(_report_flush, unit.name))
+        self.engine.close()
+        for unit in self._devices.values():
+            unit.vdisk.close()
+        self._devices.clear()
+        self._targets.clear()
+
+
+def _report_flush(name: str, result: int) -> None:
+    if result < 0:
+        _log.error("%s: the last flush failed: %s", name, os.strerror(-result))

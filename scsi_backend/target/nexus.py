@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An I_T_L nexus: one initiator, through one target port, to one logical unit.
+
+The nexus owns its dispatch table. Normally that is the logical unit's own; whatever restricts the
+nexus (a read-only LUN, a pending unit attention) is laid over it when that state *changes*, so a
+command in the normal state meets no check for the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.logical_unit import LogicalUnit, write_protected
+from scsi_backend.t10 import sense as sense_data
+from scsi_backend.t10.opcodes import opcode_text
+from scsi_backend.t10.sense import Sense
+
+_log = logging.getLogger(__name__)
+
+
+class LunView(Protocol):
+    """What a nexus asks of its session."""
+
+    initiator_name: str
+    relative_target_port: int
+
+    def reported_luns(self) -> Sequence[int]:
+        """The LUNs of the session, ascending."""
+
+    def clear_unit_attention(self, sense: Sense) -> None:
+        """Forget a unit attention on every LUN of the session."""
+
+
+class ItlNexus:
+    """Routes one initiator's commands for one LUN to the device server."""
+
+    def __init__(
+        self, session: LunView, lun: int, unit: LogicalUnit, *, is_read_only: bool = False
+    ) -> None:
+        self.session = session
+        self.lun = lun
+        self.unit = unit
+        self.is_write_protected = is_read_only or unit.vdisk.is_read_only
+        # Commands that did not complete before submit returned.
+        self.outstanding: set[Command] = set()
+        self._attentions: deque[Sense] = deque()
+        self._table: Sequence[Execute] = unit.dispatch
+        unit.attach(self)
+        self.establish_unit_attention(sense_data.RESET_OCCURRED)
+
+    @property
+    def relative_target_port(self) -> int:
+        """The relative target port identifier of the session's target."""
+        return self.session.relative_target_port
+
+    def submit(self, command: Command) -> None:
+        """Execute a command; ``command.on_done`` is called now or later.
+
+        An error in the device server itself ends the command with INTERNAL TARGET FAILURE.
+        """
+        command.nexus = self
+        try:
+            self._table[command.cdb[0]](command)
+        except CheckCondition as failure:
+            command.check_condition(failure.sense)
+        except Exception:
+            # One command must not take down the LUNs of everybody else.
+            _log.exception("%s: %s failed", self.unit.name, opcode_text(command.cdb))
+            if command.status is None:
+                command.check_condition(sense_data.INTERNAL_TARGET_FAILURE)
+        if command.status is None:
+            command.is_deferred = True
+            self.outstanding.add(command)
+
+    def establish_unit_attention(self, sense: Sense) -> None:
+        """Queue a unit attention, unless the same one is pending already."""
+        if sense not in self._attentions:
+            self._attentions.append(sense)
+            self._compose()
+
+    def defer_error(self, sense: Sense) -> None:
+        """Report an error of an earlier command with the next command."""
+        self.establish_unit_attention(sense)
+
+    def take_unit_attention(self) -> Sense | None:
+        """Remove and return the oldest pending unit attention or deferred error."""
+        if not self._attentions:
+            return None
+        sense = self._attentions.popleft()
+        self._compose()
+        return sense
+
+    def clear_unit_attention(self, sense: Sense) -> None:
+        """Forget a pending unit attention, here and on the session's other LUNs."""
+        self.session.clear_unit_attention(sense)
+
+    def drop_unit_attention(self, sense: Sense) -> None:
+        """Forget a pending unit attention on this nexus only."""
+        if sense in self._attentions:
+            self._attentions.remove(sense)
+            self._compose()
+
+    def reported_luns(self) -> Sequence[int]:
+        """The LUNs that the initiator can reach, ascending."""
+        return self.session.reported_luns()
+
+    def _compose(self) -> None:
+        unit = self.unit
+        if not self._attentions and not self.is_write_protected:
+            self._table = unit.dispatch
+            return
+        table = list(unit.dispatch)
+        if self.is_write_protected:
+            for opcode in unit.writing_opcodes:
+                table[opcode] = write_protected
+        if self._attentions:
+            for code in range(256):
+                if code not in unit.attention_exempt:
+                    table[code] = self._report_unit_attention
+        self._table = table
+
+    def _report_unit_attention(self, command: Command) -> None:
+        sense = self.take_unit_attention()
+        assert sense is not None, "the table is recomposed when the queue runs empty"
+        command.check_condition(sense)
+
+    def close(self) -> None:
+        """Leave the logical unit; what is outstanding still completes."""
+        self.unit.detach(self)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A session: an I_T nexus, with one I_T_L nexus for each LUN of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.t10.sense import Sense
+from scsi_backend.target.absent import ABSENT_DISPATCH
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.nexus import ItlNexus
+
+
+class Port(Protocol):
+    """The target, as its sessions see it."""
+
+    relative_target_port: int
+
+    def session_closed(self, session: Session) -> None:
+        """Forget a session."""
+
+
+class Session:
+    """One initiator's way to a target. Closing it leaves every logical unit."""
+
+    def __init__(self, target: Port, initiator_name: str, luns: Mapping[int, LunEntry]) -> None:
+        self.target = target
+        self.initiator_name = initiator_name
+        self.relative_target_port = target.relative_target_port
+        self._nexuses = {
+            lun: ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
+            for lun, entry in sorted(luns.items())
+        }
+
+    @property
+    def nexuses(self) -> Mapping[int, ItlNexus]:
+        """The I_T_L nexuses by LUN."""
+        return self._nexuses
+
+    def submit(self, lun: int, command: Command) -> None:
+        """Send a command to a LUN, which need not exist."""
+        nexus = self._nexuses.get(lun)
+        if nexus is not None:
+            nexus.submit(command)
+            return
+        command.nexus = AbsentNexus(self)
+        try:
+            ABSENT_DISPATCH[command.cdb[0]](command)
+        except CheckCondition as failure:
+            command.check_condition(failure.sense)
+
+    def reported_luns(self) -> Sequence[int]:
+        """The LUNs of the session, ascending."""
+        return tuple(self._nexuses)
+
+    def clear_unit_attention(self, sense: Sense) -> None:
+        """Forget a unit attention on every LUN of the session."""
+        for nexus in self._nexuses.values():
+            nexus.drop_unit_attention(sense)
+
+    def close(self) -> None:
+        """End the session: its nexuses hear of nothing any more."""
+        for nexus in self._nexuses.values():
+            nexus.close()
+        self.target.session_closed(self)
+
+
+class AbsentNexus:
+    """Stands for a LUN without logical unit while one command for it is answered."""
+
+    is_write_protected = False
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.outstanding: set[Command] = set()
+        self.relative_target_port = session.relative_target_port
+
+    def take_unit_attention(self) -> Sense | None:
+        """There is never one."""
+        return None
+
+    def clear_unit_attention(self, sense: Sense) -> None:
+        """Forget a unit attention on the session's LUNs."""
+        self._session.clear_unit_attention(sense)
+
+    def defer_error(self, sense: Sense) -> None:
+        """Nothing that can fail later runs here."""
+
+    def reported_luns(self) -> Sequence[int]:
+        """The LUNs of the session."""
+        return self._session.reported_luns()
