@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A front-end's hold on one LUN: submit, recover, and run exchanges, without ever blocking.
+
+The fast path is ``nexus.submit`` itself; only a command that did not end with GOOD comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from bridges.exchange import Exchange, Request
+from bridges.lun import LunInfo, probe
+from bridges.recovery import Action, Reply, RetryBudget, ScsiError, decide, reply_of
+from scsi_backend.io.trampoline import Trampoline
+from scsi_backend.servers.command import Command
+from scsi_backend.target.nexus import ItlNexus
+
+OutcomeT = TypeVar("OutcomeT")
+
+
+class Clock(Protocol):
+    """What is needed of an event loop."""
+
+    def time(self) -> float:
+        """Monotonic time in seconds."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Call back after ``delay`` seconds."""
+
+
+class LunClient:
+    """One initiator's LUN. ``info`` is what ``open`` or the last change of the LUN found."""
+
+    info: LunInfo
+
+    def __init__(self, nexus: ItlNexus, clock: Clock) -> None:
+        self.nexus = nexus
+        self.clock = clock
+        # Called after the LUN was looked at again because it said that something changed.
+        self.on_change: Callable[[], None] | None = None
+
+    def open(self, done: Callable[[ScsiError | None], None]) -> None:
+        """Probe the LUN; ``done(None)`` once ``info`` is there."""
+
+        def finish(outcome: LunInfo | ScsiError) -> None:
+            if isinstance(outcome, ScsiError):
+                done(outcome)
+            else:
+                self.info = outcome
+                done(None)
+
+        self.run(probe(), finish)
+
+    def run(
+        self, exchange: Exchange[OutcomeT], done: Callable[[OutcomeT | ScsiError], None]
+    ) -> None:
+        """Run an exchange; ``done`` gets its outcome, now or later."""
+        Trampoline(exchange, self._perform, done, ScsiError, done).start()
+
+    def _perform(self, request: Request, resume: Callable[[Reply | ScsiError], None]) -> None:
+        def finish(command: Command) -> None:
+            reply = reply_of(command)
+            resume(reply if reply.is_success else ScsiError(command.cdb, reply))
+
+        self.submit(Command(request.cdb, request.data_in, request.data_out, finish))
+
+    def submit(self, command: Command) -> None:
+        """Submit a command; its ``on_done`` hears of the final outcome only."""
+        final = command.on_done
+
+        def consider(command: Command) -> None:
+            if command.status == 0:
+                final(command)
+            else:
+                self.recover(command, final)
+
+        command.on_done = consider
+        self.nexus.submit(command)
+
+    def recover(self, command: Command, done: Callable[[Command], None]) -> None:
+        """Try a command again that ended without GOOD, as often as ``recovery`` allows.
+
+        ``done(command)`` follows when it has succeeded or failed for good.
+        """
+        _Retry(self, command, done).consider(command)
+
+    def refresh(self, then: Callable[[], None]) -> None:
+        """Look at the LUN again, then call ``then``; what it was stands if it cannot be read."""
+
+        def finish(outcome: LunInfo | ScsiError) -> None:
+            if not isinstance(outcome, ScsiError):
+                self.info = outcome
+                if self.on_change is not None:
+                    self.on_change()
+            then()
+
+        self.run(probe(), finish)
+
+
+class _Retry:
+    """One command that is being tried again."""
+
+    def __init__(
+        self, client: LunClient, command: Command, done: Callable[[Command], None]
+    ) -> None:
+        self._client = client
+        self._command = command
+        self._done = done
+        self._budget = RetryBudget(client.clock.time())
+
+    def consider(self, command: Command) -> None:
+        reply = reply_of(command)
+        action = decide(reply.status, reply.sense)
+        if action in (Action.ACCEPT, Action.FAIL):
+            self._done(command)
+            return
+        delay_s = self._budget.next_delay_s(action, self._client.clock.time())
+        if delay_s is None:
+            self._done(command)
+        elif action is Action.REFRESH:
+            self._client.refresh(self._again)
+        elif delay_s:
+            self._client.clock.call_later(delay_s, self._again)
+        else:
+            self._again()
+
+    def _again(self) -> None:
+        self._command.renew(self.consider)
+        self._client.nexus.submit(self._command)
