@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory on its way to and from a stream socket, without copies.
+
+``Chunk`` counts who still uses a buffer of the SGV cache: the stream that fills or empties it, and
+the commands whose data lies in it. ``Outgoing`` collects replies: a command's reply is *reserved*
+when the request is parsed, so that the medium is read straight behind the reply's header, and
+*committed* when it is complete. What is committed side by side leaves in one send.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from scsi_backend.io.sgv import SgvBuffer, SgvCache
+
+CHUNK_BYTES = 256 << 10
+
+
+class Chunk:
+    """A shared buffer; it returns to the cache when the last user lets go."""
+
+    __slots__ = ("_buffer", "_sgv", "uses", "view")
+
+    def __init__(self, sgv: SgvCache, size_bytes: int) -> None:
+        self._sgv = sgv
+        self._buffer: SgvBuffer = sgv.get(size_bytes)
+        self.view = self._buffer.view
+        self.uses = 1
+
+    def hold(self) -> None:
+        """Add a user."""
+        self.uses += 1
+
+    def release(self, uses: int = 1) -> None:
+        """Take users away."""
+        self.uses -= uses
+        if self.uses == 0:
+            self._sgv.put(self._buffer)
+
+
+class _Segment:
+    """Committed bytes that lie side by side, and how many replies they are."""
+
+    __slots__ = ("chunk", "end", "replies", "start")
+
+    def __init__(self, chunk: Chunk, start: int, end: int) -> None:
+        self.chunk = chunk
+        self.start = start
+        self.end = end
+        self.replies = 1
+
+
+class Outgoing:
+    """The replies of one stream, in the order in which they were committed."""
+
+    def __init__(self, sgv: SgvCache) -> None:
+        self._sgv = sgv
+        self.chunk = Chunk(sgv, CHUNK_BYTES)
+        self._tail = 0
+        self._segments: deque[_Segment] = deque()
+        self._last: _Segment | None = None
+        self.queued_bytes = 0
+
+    def reserve(self, length_bytes: int) -> int:
+        """Set ``length_bytes`` of ``self.chunk`` aside; return where they begin."""
+        start = self._tail
+        end = start + length_bytes
+        chunk = self.chunk
+        if end > len(chunk.view):
+            chunk = self._next_chunk(length_bytes)
+            start, end = 0, length_bytes
+        self._tail = end
+        chunk.uses += 1
+        return start
+
+    def _next_chunk(self, length_bytes: int) -> Chunk:
+        self.chunk.release()
+        self.chunk = Chunk(self._sgv, max(CHUNK_BYTES, length_bytes))
+        return self.chunk
+
+    def commit(self, chunk: Chunk, start: int, end: int) -> None:
+        """Queue reserved bytes for sending; they may be fewer than were reserved."""
+        last = self._last
+        if last is not None and last.end == start and last.chunk is chunk:
+            last.end = end
+            last.replies += 1
+        else:
+            self._last = _Segment(chunk, start, end)
+            self._segments.append(self._last)
+        self.queued_bytes += end - start
+
+    def views(self, limit: int) -> list[memoryview]:
+        """The next bytes to send, in at most ``limit`` pieces."""
+        segments = self._segments
+        count = min(limit, len(segments))
+        return [segments[i].chunk.view[segments[i].start : segments[i].end] for i in range(count)]
+
+    def sent(self, count_bytes: int) -> None:
+        """Take note that the first ``count_bytes`` are on their way."""
+        self.queued_bytes -= count_bytes
+        while count_bytes:
+            segment = self._segments[0]
+            length = segment.end - segment.start
+            if count_bytes < length:
+                segment.start += count_bytes
+                return
+            count_bytes -= length
+            self._segments.popleft()
+            if segment is self._last:
+                self._last = None
+            segment.chunk.release(segment.replies)
+        if not self._segments and self.chunk.uses == 1:
+            # Nobody uses the chunk: begin at its front again, which is warm in the cache.
+            self._tail = 0
+
+    def close(self) -> None:
+        """Let go of everything that was not sent."""
+        for segment in self._segments:
+            segment.chunk.release(segment.replies)
+        self._segments.clear()
+        self._last = None
+        self.queued_bytes = 0
+        self.chunk.release()

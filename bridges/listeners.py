@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stream listeners: addresses as configuration words, sockets, and accepting in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+# Connections accepted in one wake-up before those that exist get their turn.
+_ACCEPTS_PER_TURN = 64
+# While descriptors have run out, accepting again at once would only spin.
+_ACCEPT_PAUSE_S = 0.1
+_PEER_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, word: str, default_port: int) -> Address:
+        """Read ``HOST``, ``HOST:PORT``, ``[V6]:PORT`` or ``unix:PATH``; raises ValueError."""
+        expected = "expected HOST:PORT, [IPv6]:PORT or unix:/PATH"
+        if word.startswith("unix:"):
+            path = word.removeprefix("unix:")
+            if not path.startswith("/") or len(path.encode()) > 107:
+                raise ValueError("expected unix: and an absolute path of at most 107 bytes")
+            return cls(path=path)
+        if word.startswith("["):
+            host, bracket, rest = word[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                raise ValueError(expected)
+            port_word = rest[1:] if rest else str(default_port)
+        else:
+            host, colon, port_word = word.partition(":")
+            port_word = port_word if colon else str(default_port)
+        if not host or not port_word.isdecimal() or not 0 <= int(port_word) <= 65535:
+            raise ValueError(expected)
+        return cls(host=host, port=int(port_word))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def listen(self) -> socket.socket:
+        """Return a listening socket; raises OSError with the address in its text."""
+        try:
+            return self._listen_unix() if self.path else self._listen_tcp()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"cannot listen on {self}: {reason}") from error
+
+    def _listen_tcp(self) -> socket.socket:
+        found = socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _listen_unix(self) -> socket.socket:
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_socket(self.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.bind(self.path)
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def remove_stale_socket(path: str) -> None:
+    """Remove a unix socket that nobody listens on; raises OSError for one in use or no socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "the file exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, "another server listens there")
+
+
+def peer_name(sock: socket.socket) -> str:
+    """Name the other end for logs and as an initiator: its address, or the uid of its process."""
+    if sock.family == socket.AF_UNIX:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        _, uid, _ = _PEER_CREDENTIALS.unpack(raw)
+        return f"unix:uid={uid}"
+    host: str = sock.getpeername()[0]
+    return host
+
+
+class Listener:
+    """Accepts connections on one address."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: Address,
+        accepted: Callable[[socket.socket], None],
+    ) -> None:
+        self._loop = loop
+        self.address = address
+        self._accepted = accepted
+        self._sock: socket.socket | None = None
+
+    def start(self) -> None:
+        """Open the socket; raises OSError."""
+        self._sock = self.address.listen()
+        if not self.address.path and self.address.port == 0:
+            port = self._sock.getsockname()[1]
+            self.address = Address(host=self.address.host, port=port)
+        self._loop.add_reader(self._sock, self._readable)
+
+    def stop(self) -> None:
+        """Accept no more, and take the unix socket's name away."""
+        if self._sock is None:
+            return
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        self._sock = None
+        if self.address.path:
+            Path(self.address.path).unlink(missing_ok=True)
+
+    def _readable(self) -> None:
+        assert self._sock is not None
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._accepted(sock)
+
+    def _pause(self, error: OSError) -> None:
+        _log.error("%s: cannot accept: %s", self.address, error.strerror)
+        assert self._sock is not None
+        self._loop.remove_reader(self._sock)
+        self._loop.call_later(_ACCEPT_PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._sock is not None:
+            self._loop.add_reader(self._sock, self._readable)

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One stream connection on an event loop: bytes in batches, a session in between, bytes out.
+
+Each wake-up reads as much as the socket and the chunk hold, lets the session handle every whole
+message of it, and sends all replies together. The session is free of sockets; it takes a
+memoryview and says how much of it it has used. Payloads too long for the chunk are received
+straight into memory that the session provides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
+from scsi_backend.io.sgv import SgvCache
+
+_log = logging.getLogger(__name__)
+
+# A batch that grows beyond this leaves before the rest of it is handled: the peer can work on it
+# meanwhile, and the memory is still in the processor's cache when it is used again.
+_SEND_EARLY_BYTES = 128 << 10
+# Replies not yet taken by the peer and payloads not yet written; reading stops at this much.
+MAX_PENDING_BYTES = 16 << 20
+# Bytes read in one wake-up before other connections get their turn.
+_TURN_BYTES = 4 << 20
+_MAX_PIECES = 64
+_MIN_ROOM_BYTES = 32 << 10
+_SOCKET_BUFFER_BYTES = 1 << 20
+
+
+class PeerError(Exception):
+    """The peer broke the protocol in a way that ends the connection; says how."""
+
+
+class Session(Protocol):
+    """The protocol of one connection, without the socket."""
+
+    receive_limit_bytes: int
+    """How much to receive at most, where the session would rather see a payload's header first."""
+
+    direct: memoryview | None
+    """Memory into which the next bytes are to be received; set while handling a message."""
+
+    def receive(self, data: memoryview) -> int:
+        """Handle the whole messages in ``data``; return how many bytes they took.
+
+        Raises PeerError.
+        """
+
+    def direct_received(self) -> None:
+        """``direct`` is full; the session has set it to None or to the next piece of memory."""
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that have not been answered."""
+
+    @property
+    def wants_close(self) -> bool:
+        """Whether the connection is to end once everything is answered and sent."""
+
+    def closed(self) -> None:
+        """The connection is gone and no request is outstanding."""
+
+
+class Stream:
+    """Owns the socket, the chunk being received into, and the replies."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        sgv: SgvCache,
+        on_closed: Callable[[Stream], None],
+        peer: str,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._sgv = sgv
+        self._on_closed = on_closed
+        self.peer = peer
+        self.out = Outgoing(sgv)
+        # Payload bytes that commands in progress still use.
+        self.held_bytes = 0
+        self.incoming = Chunk(sgv, CHUNK_BYTES)
+        self._head = 0
+        self._tail = 0
+        self._session: Session
+        self._is_in_batch = False
+        self._flush_scheduled = False
+        self._is_reading = False
+        self._is_writing = False
+        self._is_ending = False
+        self._is_closed = False
+        self._is_finished = False
+        sock.setblocking(False)
+        _enlarge_buffers(sock)
+
+    def start(self, session: Session) -> None:
+        """Begin to receive for ``session``."""
+        self._session = session
+        self._read_more()
+
+    def replace_session(self, session: Session) -> None:
+        """Hand the connection to another session; bytes not used so far go to it.
+
+        The old session's ``closed`` is not called.
+        """
+        self._session = session
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer must take replies before more of its requests are handled."""
+        return self.out.queued_bytes + self.held_bytes >= MAX_PENDING_BYTES or self._is_closed
+
+    def commit(self, chunk: Chunk, start: int, end: int) -> None:
+        """Queue a reply that was reserved in ``out``."""
+        self.out.commit(chunk, start, end)
+        if not self._is_in_batch:
+            self.schedule_flush()
+        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._is_writing:
+            self._send()
+
+    def put(self, data: bytes) -> None:
+        """Queue a short reply."""
+        start = self.out.reserve(len(data))
+        end = start + len(data)
+        chunk = self.out.chunk
+        chunk.view[start:end] = data
+        self.commit(chunk, start, end)
+
+    def schedule_flush(self) -> None:
+        """Send, and look whether anything else is to be done, once this batch is over."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def handle_again(self) -> None:
+        """Offer the session the bytes that it left, now that it has done what it waited for."""
+        self._loop.call_soon(self._batch, self._handle)
+
+    def end(self) -> None:
+        """Take no more requests; close when those under way are answered."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._stop_reading()
+            self.schedule_flush()
+
+    def abort(self, reason: str) -> None:
+        """Close without answering; buffers go back when the last command has let go of them."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        _log.debug("%s: %s", self.peer, reason)
+        self._stop_reading()
+        self._stop_writing()
+        self._sock.close()
+        self._finish_if_idle()
+
+    def _finish_if_idle(self) -> None:
+        # While a batch is handled the session still uses the buffers.
+        if self._is_finished or self._is_in_batch or self._session.open_requests:
+            return
+        self._is_finished = True
+        self.out.close()
+        self.incoming.release()
+        self._session.closed()
+        self._on_closed(self)
+
+    def _readable(self) -> None:
+        self._batch(self._receive_turn)
+
+    def _batch(self, work: Callable[[], None]) -> None:
+        """Do ``work``, then send what came of it together."""
+        if self._is_closed:
+            return
+        self._is_in_batch = True
+        try:
+            work()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self.abort(f"receive failed: {error}")
+        except PeerError as error:
+            _log.warning("%s: closing: %s", self.peer, error)
+            # What was answered before the error is still sent.
+            self.end()
+        except Exception:
+            _log.exception("%s: session failed", self.peer)
+            self.abort("internal error")
+        finally:
+            self._is_in_batch = False
+        self._flush_now()
+
+    def _receive_turn(self) -> None:
+        budget = _TURN_BYTES
+        while budget > 0 and self._is_reading:
+            direct = self._session.direct
+            if direct is not None:
+                count = self._sock.recv_into(direct)
+            else:
+                window = self._window()
+                count = self._sock.recv_into(window)
+            if count == 0:
+                # No one is there to read replies; writes under way still complete.
+                self.abort("peer closed the connection")
+                return
+            budget -= count
+            if direct is not None:
+                self._direct_filled(direct, count)
+                continue
+            self._tail += count
+            was_filled = count == len(window)
+            self._handle()
+            # A socket that gave less than there was room for is empty.
+            if not was_filled and self._session.direct is None:
+                return
+
+    def _direct_filled(self, direct: memoryview, count: int) -> None:
+        if count < len(direct):
+            self._session.direct = direct[count:]
+            return
+        self._session.direct_received()
+
+    def _window(self) -> memoryview:
+        """Where to receive, with room for at least a message header."""
+        if self._head == self._tail:
+            if self.incoming.uses == 1:
+                self._head = self._tail = 0
+            elif len(self.incoming.view) - self._tail < _MIN_ROOM_BYTES:
+                self._replace_incoming()
+        elif len(self.incoming.view) - self._tail < _MIN_ROOM_BYTES:
+            self._replace_incoming()
+        end = len(self.incoming.view)
+        limit = self._session.receive_limit_bytes
+        if limit and self._head == self._tail:
+            end = min(end, self._tail + limit)
+        return self.incoming.view[self._tail : end]
+
+    def _replace_incoming(self) -> None:
+        """Go on in a fresh chunk; commands may still use the old one."""
+        rest = self.incoming.view[self._head : self._tail]
+        fresh = Chunk(self._sgv, max(CHUNK_BYTES, 2 * len(rest)))
+        fresh.view[: len(rest)] = rest
+        self.incoming.release()
+        self.incoming = fresh
+        self._head, self._tail = 0, len(rest)
+
+    def _handle(self) -> None:
+        """Let the session use what has come in, again if it was replaced on the way."""
+        while self._head < self._tail and not self._is_ending:
+            session = self._session
+            self._head += session.receive(self.incoming.view[self._head : self._tail])
+            if session is self._session:
+                break
+        if self._session.wants_close:
+            self.end()
+        elif self.is_full:
+            self._stop_reading()
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        self._flush_now()
+
+    def _flush_now(self) -> None:
+        if self.out.queued_bytes and not self._is_writing and not self._is_closed:
+            self._send()
+        if self._is_closed:
+            self._finish_if_idle()
+        elif self._is_ending:
+            if self._session.open_requests == 0 and self.out.queued_bytes == 0:
+                self.abort("done")
+        elif not self._is_reading and not self.is_full:
+            self._read_more()
+            # Handle what waited while the stream was full.
+            self.handle_again()
+
+    def _send(self) -> None:
+        out = self.out
+        try:
+            while out.queued_bytes:
+                views = out.views(_MAX_PIECES)
+                sock = self._sock
+                count = sock.send(views[0]) if len(views) == 1 else sock.sendmsg(views)
+                out.sent(count)
+        except (BlockingIOError, InterruptedError):
+            self._is_writing = True
+            self._loop.add_writer(self._sock, self._writable)
+        except OSError as error:
+            self.abort(f"send failed: {error}")
+
+    def _writable(self) -> None:
+        self._stop_writing()
+        self._flush_now()
+
+    def _read_more(self) -> None:
+        self._is_reading = True
+        self._loop.add_reader(self._sock, self._readable)
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._sock)
+
+    def _stop_writing(self) -> None:
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._sock)
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """Ask for room for several replies; the kernel grants what its limits allow."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
