@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NBD exports: the LUNs of the nbd driver's targets, by name.
+
+An export is named after its target for LUN 0, and ``TARGET/N`` for LUN N. The empty name, which
+clients send that were given none, means the only target where there is but one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from bridges.initiators import InitiatorPool, Lease
+from bridges.lun import LunInfo
+from bridges.nbd.handshake import Export, ExportError
+from bridges.nbd.wire import OptionReply
+from bridges.recovery import ScsiError
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.target import Target, TargetError
+
+DRIVER = "nbd"
+
+
+class LunExport:
+    """An export that is open for one connection."""
+
+    def __init__(self, name: str, lease: Lease) -> None:
+        self.name = name
+        self.client = lease.client
+        self._lease = lease
+
+    @property
+    def info(self) -> LunInfo:
+        """See ``handshake.Export``."""
+        return self.client.info
+
+    def close(self) -> None:
+        """See ``handshake.Export``."""
+        self._lease.close()
+
+
+class LunExports:
+    """What one initiator can open; implements ``handshake.Exports``."""
+
+    def __init__(self, backend: Backend, pool: InitiatorPool, initiator_name: str) -> None:
+        self._backend = backend
+        self._pool = pool
+        self._initiator_name = initiator_name
+
+    def names(self) -> Iterable[tuple[str, str]]:
+        """See ``handshake.Exports``; the description is the device's name."""
+        for target in self._enabled():
+            for lun, entry in sorted(target.luns.items()):
+                yield export_name(target, lun), entry.unit.name
+
+    def open(self, name: str, done: Callable[[Export | ExportError], None]) -> None:
+        """See ``handshake.Exports``."""
+        found = self._find(name)
+        if found is None:
+            done(ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{name}'"))
+            return
+        target, lun = found
+
+        def opened(outcome: Lease | ScsiError | TargetError) -> None:
+            if isinstance(outcome, Lease):
+                done(LunExport(export_name(target, lun), outcome))
+            else:
+                done(ExportError(OptionReply.ERR_UNKNOWN, str(outcome)))
+
+        self._pool.acquire(target, self._initiator_name, lun, opened)
+
+    def _enabled(self) -> list[Target]:
+        return [target for target in self._backend.targets_of(DRIVER) if target.is_enabled]
+
+    def _find(self, name: str) -> tuple[Target, int] | None:
+        targets = self._enabled()
+        if not name:
+            return (targets[0], 0) if len(targets) == 1 else None
+        for target in targets:
+            for lun in target.luns:
+                if export_name(target, lun) == name:
+                    return target, lun
+        return None
+
+
+def export_name(target: Target, lun: int) -> str:
+    """The name under which a LUN is exported."""
+    return target.name if lun == 0 else f"{target.name}/{lun}"
