@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a configuration means: devices, target drivers, targets and LUNs, checked as a whole.
+
+The grammar is ``scst_conf``'s, the attributes of devices are the handlers'. Everything wrong is a
+``ConfigError`` that names file, line, word and what was expected. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bridges.driver_attributes import DRIVERS, DriverAttributes, TargetAttributes
+from bridges.scst_conf import ConfigError, Location, Statement, Word, parse
+from scsi_backend.handlers.attributes import Flag, VdiskAttributes
+from scsi_backend.handlers.registry import HANDLERS
+from scsi_backend.target.lun_map import MAX_LUN
+
+# SCST: 64 characters with the terminating NUL.
+_MAX_NAME = 63
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """A DEVICE section."""
+
+    name: str
+    handler: str
+    attributes: VdiskAttributes
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class LunConfig:
+    """A LUN line or section."""
+
+    number: int
+    device: str
+    is_read_only: bool
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConfig:
+    """A TARGET section."""
+
+    name: str
+    attributes: TargetAttributes
+    luns: tuple[LunConfig, ...]
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class DriverConfig:
+    """A TARGET_DRIVER section."""
+
+    name: str
+    attributes: DriverAttributes
+    targets: tuple[TargetConfig, ...]
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration."""
+
+    devices: tuple[DeviceConfig, ...]
+    drivers: Mapping[str, DriverConfig]
+
+
+def load(path: str) -> Config:
+    """Read and check a file; raises OSError and ConfigError."""
+    text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    return interpret(parse(text, path))
+
+
+def interpret(statements: Sequence[Statement]) -> Config:
+    """Check parsed statements; raises ConfigError."""
+    devices: list[DeviceConfig] = []
+    drivers: dict[str, DriverConfig] = {}
+    for statement in statements:
+        section = _section(statement, {"HANDLER", "TARGET_DRIVER"}, 2)
+        if section.keyword == "HANDLER":
+            devices.extend(_handler(section))
+        else:
+            driver = _driver(section)
+            drivers[driver.name] = driver
+    _check_devices(devices)
+    _check_luns(devices, drivers.values())
+    return Config(tuple(devices), MappingProxyType(drivers))
+
+
+def _section(statement: Statement, allowed: Iterable[str], words: int) -> Statement:
+    """Check that a statement is one of the sections that may stand here."""
+    if statement.keyword not in allowed:
+        raise _unexpected(statement.words[0], allowed)
+    if len(statement.words) != words:
+        raise ConfigError(
+            statement.location, f"{statement.keyword}: expected one name after the keyword"
+        )
+    if statement.block is None:
+        raise ConfigError(
+            statement.location, f"{statement.keyword} {statement.words[1].text}: expected a block"
+        )
+    return statement
+
+
+def _unexpected(word: Word, allowed: Iterable[str]) -> ConfigError:
+    expected = ", ".join(sorted(allowed))
+    return ConfigError(word.location, f"unknown word '{word.text}': expected one of {expected}")
+
+
+def _name(word: Word) -> str:
+    if not 0 < len(word.text) <= _MAX_NAME:
+        raise ConfigError(
+            word.location, f"name '{word.text}': expected 1 to {_MAX_NAME} characters"
+        )
+    return word.text
+
+
+def _handler(section: Statement) -> Iterable[DeviceConfig]:
+    word = section.words[1]
+    handler = HANDLERS.get(word.text)
+    if handler is None:
+        raise _unexpected(word, HANDLERS)
+    for statement in section.block or ():
+        if statement.keyword != "DEVICE" or len(statement.words) != 2:
+            raise ConfigError(statement.location, f"'{statement.keyword}': expected DEVICE NAME")
+        attributes = _attributes(handler.attributes, statement, f"device {statement.words[1].text}")
+        yield DeviceConfig(_name(statement.words[1]), word.text, attributes, statement.location)
+
+
+def _driver(section: Statement) -> DriverConfig:
+    word = section.words[1]
+    kind = DRIVERS.get(word.text)
+    if kind is None:
+        raise _unexpected(word, DRIVERS)
+    plain = [item for item in section.block or () if item.keyword != "TARGET"]
+    attributes = _validated(kind.attributes, plain, section.location, f"driver {word.text}")
+    targets = tuple(
+        _target(_section(item, {"TARGET"}, 2), kind.target_attributes, kind.check_target_name)
+        for item in section.block or ()
+        if item.keyword == "TARGET"
+    )
+    return DriverConfig(word.text, attributes, targets, section.location)
+
+
+def _target(
+    section: Statement,
+    model: type[TargetAttributes],
+    check_name: Callable[[str], object],
+) -> TargetConfig:
+    name = section.words[1]
+    try:
+        check_name(_name(name))
+    except ValueError as error:
+        raise ConfigError(name.location, f"target '{name.text}': {error}") from error
+    plain = [item for item in section.block or () if item.keyword != "LUN"]
+    attributes = _validated(model, plain, section.location, f"target {name.text}")
+    luns: dict[int, LunConfig] = {}
+    for item in section.block or ():
+        if item.keyword != "LUN":
+            continue
+        lun = _lun(item)
+        if lun.number in luns:
+            first = luns[lun.number].location.line
+            raise ConfigError(item.location, f"LUN {lun.number} is mapped already, at line {first}")
+        luns[lun.number] = lun
+    return TargetConfig(name.text, attributes, tuple(luns.values()), section.location)
+
+
+class _LunAttributes(BaseModel):
+    read_only: Flag = False
+
+
+def _lun(statement: Statement) -> LunConfig:
+    if len(statement.words) != 3:
+        raise ConfigError(statement.location, "expected LUN NUMBER DEVICE")
+    _, number, device = statement.words
+    if not (number.text.isdecimal() and number.text.isascii() and int(number.text) <= MAX_LUN):
+        raise ConfigError(
+            number.location, f"LUN '{number.text}': expected a number from 0 to {MAX_LUN}"
+        )
+    attributes = _attributes(_LunAttributes, statement, f"LUN {number.text}")
+    return LunConfig(int(number.text), device.text, attributes.read_only, statement.location)
+
+
+def _attributes(model: type[ModelT], section: Statement, owner: str) -> ModelT:
+    return _validated(model, section.block or (), section.location, owner)
+
+
+def _validated(
+    model: type[ModelT], statements: Sequence[Statement], location: Location, owner: str
+) -> ModelT:
+    """Check plain attribute lines against a model; ``owner`` names the section for messages."""
+    values: dict[str, Any] = {}
+    words: dict[str, Word] = {}
+    for statement in statements:
+        name = statement.words[0]
+        field = model.model_fields.get(name.text)
+        if field is None:
+            raise _unexpected(name, model.model_fields)
+        if statement.block is not None:
+            raise ConfigError(statement.location, f"{name.text}: expected a value, not a block")
+        if len(statement.words) != 2:
+            raise ConfigError(statement.location, f"{name.text}: expected one value")
+        value = statement.words[1]
+        is_list = isinstance(field.get_default(call_default_factory=True), tuple)
+        if is_list:
+            values.setdefault(name.text, []).append(value.text)
+        elif name.text in values:
+            first = words[name.text].location.line
+            raise ConfigError(
+                name.location, f"{owner}: {name.text} is given already, at line {first}"
+            )
+        else:
+            values[name.text] = value.text
+        words[name.text] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _located(error, values, words, location, owner) from error
+
+
+def _located(
+    error: ValidationError,
+    values: Mapping[str, Any],
+    words: Mapping[str, Word],
+    location: Location,
+    owner: str,
+) -> ConfigError:
+    """Turn the first thing that a model found wrong into an error at its line."""
+    detail = error.errors()[0]
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return ConfigError(location, f"{owner}: {message}")
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return ConfigError(location, f"{owner}: {name} is required")
+    value = detail["input"] if isinstance(detail["input"], str) else values[name]
+    return ConfigError(words[name].location, f"{owner}: {name} '{value}': {message}")
+
+
+def _check_devices(devices: Iterable[DeviceConfig]) -> None:
+    seen: dict[str, DeviceConfig] = {}
+    for device in devices:
+        other = seen.setdefault(device.name, device)
+        if other is not device:
+            raise ConfigError(
+                device.location,
+                f"device {device.name} exists already, at line {other.location.line}",
+            )
+
+
+def _check_luns(devices: Iterable[DeviceConfig], drivers: Iterable[DriverConfig]) -> None:
+    known = {device.name for device in devices}
+    for driver in drivers:
+        for target in driver.targets:
+            if target.attributes.enabled and not target.luns:
+                raise ConfigError(target.location, f"target {target.name}: expected a LUN")
+            for lun in target.luns:
+                if lun.device not in known:
+                    expected = ", ".join(sorted(known)) or "a DEVICE section"
+                    raise ConfigError(
+                        lun.location,
+                        f"LUN {lun.number}: unknown device '{lun.device}': expected {expected}",
+                    )

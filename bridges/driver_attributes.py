@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The attributes of target drivers and of their targets, and how each driver names targets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bridges.listeners import Address
+from scsi_backend.handlers.attributes import AbsolutePath, Flag
+
+NBD_PORT = 10809
+DEFAULT_LOCAL_SOCKET = "/run/scst-bridge/local.sock"
+# IFNAMSIZ less the terminating NUL.
+_MAX_INTERFACE_NAME = 15
+
+
+def _address(value: Any) -> Any:
+    return Address.parse(value, NBD_PORT) if isinstance(value, str) else value
+
+
+def _interface(value: str) -> str:
+    if not 0 < len(value) <= _MAX_INTERFACE_NAME or "/" in value or not value.isprintable():
+        raise ValueError("expected the name of a network interface")
+    return value
+
+
+class DriverAttributes(BaseModel):
+    """Base of every driver's own attributes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class NbdAttributes(DriverAttributes):
+    """TARGET_DRIVER nbd."""
+
+    listen: tuple[Annotated[Address, BeforeValidator(_address)], ...] = Field(
+        (), description="HOST:PORT, [IPv6]:PORT or unix:/PATH; one line each"
+    )
+
+    @model_validator(mode="after")
+    def _listens_somewhere(self) -> Self:
+        if not self.listen:
+            raise ValueError("listen is required")
+        return self
+
+
+class AoeAttributes(DriverAttributes):
+    """TARGET_DRIVER aoe."""
+
+    interface: tuple[Annotated[str, AfterValidator(_interface)], ...] = Field(
+        (), description="network interface on which targets answer; one line each"
+    )
+
+    @model_validator(mode="after")
+    def _answers_somewhere(self) -> Self:
+        if not self.interface:
+            raise ValueError("interface is required")
+        return self
+
+
+class LocalAttributes(DriverAttributes):
+    """TARGET_DRIVER scst_local."""
+
+    socket: AbsolutePath = Field(
+        DEFAULT_LOCAL_SOCKET, description="path of the unix socket for local programs"
+    )
+
+
+class TargetAttributes(BaseModel):
+    """What every target has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: Flag = Field(False, description="whether initiators can log in")
+
+
+class AoeTargetAttributes(TargetAttributes):
+    """A target of the aoe driver."""
+
+    durable: Flag = Field(
+        True, description="writes are on stable storage before their reply (see Durability)"
+    )
+
+
+_AOE_NAME = re.compile(r"e(\d{1,5})\.(\d{1,3})")
+
+
+def parse_aoe_name(name: str) -> tuple[int, int]:
+    """Return (shelf, slot) of ``eSHELF.SLOT``; raises ValueError."""
+    match = _AOE_NAME.fullmatch(name)
+    if match:
+        shelf, slot = int(match[1]), int(match[2])
+        # All ones are the wildcards; Linux also ignores shelf fffh.
+        if shelf < 0xFFFF and shelf != 0xFFF and slot < 0xFF:
+            return shelf, slot
+    raise ValueError("expected eSHELF.SLOT, shelf 0 to 65534 but not 4095, slot 0 to 254")
+
+
+def _nbd_name(name: str) -> None:
+    if "/" in name:
+        raise ValueError("expected a name without '/', which separates the LUN")
+
+
+def _any_name(name: str) -> None:
+    """Any name will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How the sections of one target driver are read."""
+
+    attributes: type[DriverAttributes]
+    target_attributes: type[TargetAttributes]
+    check_target_name: Callable[[str], object]
+
+
+DRIVERS = MappingProxyType(
+    {
+        "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name),
+        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name),
+        "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name),
+    }
+)
