@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon: a configuration brought to life, served until a signal, and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from bridges.config import Config, DriverConfig
+from bridges.driver_attributes import NbdAttributes
+from bridges.nbd.server import NbdServer
+from bridges.scst_conf import ConfigError
+from scsi_backend.io.threads import ThreadEngine
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.lun_map import LunEntry
+
+_log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """A front-end with its sockets."""
+
+    def start(self) -> None:
+        """Open the doors; raises OSError."""
+
+    async def stop(self) -> None:
+        """Close them once everything under way is answered."""
+
+
+def populate(backend: Backend, config: Config) -> None:
+    """Open the devices and make the targets; raises ConfigError."""
+    for device in config.devices:
+        try:
+            unit = backend.add_device(device.handler, device.name, device.attributes)
+        except OSError as error:
+            message = f"device {device.name}: {error.filename}: {error.strerror}"
+            raise ConfigError(device.location, message) from error
+        _log.info(
+            "device %s: %s, %d blocks of %d bytes",
+            device.name,
+            device.handler,
+            unit.block_count,
+            unit.vdisk.block_size_bytes,
+        )
+    for driver in config.drivers.values():
+        for section in driver.targets:
+            target = backend.add_target(driver.name, section.name)
+            for lun in section.luns:
+                unit = backend.devices[lun.device]
+                target.add_lun(lun.number, LunEntry(unit, lun.is_read_only))
+            target.is_enabled = section.attributes.enabled
+
+
+def _nbd(
+    loop: asyncio.AbstractEventLoop, backend: Backend, driver: DriverConfig
+) -> Iterable[Server]:
+    assert isinstance(driver.attributes, NbdAttributes)
+    yield NbdServer(loop, backend, driver.attributes.listen)
+
+
+_SERVERS: Mapping[
+    str, Callable[[asyncio.AbstractEventLoop, Backend, DriverConfig], Iterable[Server]]
+] = MappingProxyType({"nbd": _nbd})
+
+
+class Daemon:
+    """Owns the backend, the I/O engine and the servers, from start to stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
+        self._loop = loop
+        self._config = config
+        self._engine = ThreadEngine(loop.call_soon)
+        self._backend = Backend(self._engine)
+        self._servers: list[Server] = []
+
+    async def start(self) -> None:
+        """Open devices and doors; raises ConfigError or OSError, with nothing left open."""
+        self._loop.add_reader(self._engine.fileno(), self._engine.reap)
+        try:
+            populate(self._backend, self._config)
+            for driver in self._config.drivers.values():
+                for server in _SERVERS.get(driver.name, lambda *a: [])(self._loop, self._backend, driver):
+                    server.start()
+                    self._servers.append(server)
+        except (ConfigError, OSError):
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close the doors, finish what is under way, flush and close the devices."""
+        for server in self._servers:
+            await server.stop()
+        self._servers.clear()
+        self._loop.remove_reader(self._engine.fileno())
+        self._backend.close()
+
+
+async def serve(config: Config, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; raises ConfigError or OSError if it cannot begin."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, number, stopping)
+    daemon = Daemon(loop, config)
+    await daemon.start()
+    on_ready()
+    await stopping.wait()
+    await daemon.stop()
+    _log.info("stopped")
+
+
+def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:
+    _log.info("%s: stopping", number.name)
+    stopping.set()
