@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the kernel tests: Debian's kernel, and one boot for each guest script.
+
+A boot serves all tests of a file, hence the session scope. What a guest writes lives in a temporary
+folder that goes with the session; a failure quotes what it needs of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.kernel_image import KernelImage, default_cache, obtain_kernel
+from tests.kernel.steps import Steps
+from tests.kernel.vm import GuestError, describe, run_guest
+
+GUEST = Path(__file__).resolve().parent / "guest"
+# The guest sees the host's root, so its programs must be installed here too.
+PROGRAMS = (
+    *("qemu-system-x86_64", "busybox", "cpio", "setpriv", "dpkg", "apt-get"),
+    *("modprobe", "depmod", "mkfs.ext4", "debugfs", "ip", "nbd-client", "nbdkit", "aoe-discover"),
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Each script takes about a minute on two idle cores; the rest is for busy ones.
+SCRIPT_TIMEOUT_S = 300.0
+
+
+@pytest.fixture(scope="session")
+def kernel() -> KernelImage:
+    missing = [program for program in PROGRAMS if shutil.which(program, path=PATH) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    return obtain_kernel(default_cache())
+
+
+@pytest.fixture(scope="session")
+def nbd_client(kernel: KernelImage) -> Iterator[Steps]:
+    with run_steps(kernel, "nbd_client.sh", ["nbd"]) as steps:
+        yield steps
+
+
+@pytest.fixture(scope="session")
+def aoe_driver(kernel: KernelImage) -> Iterator[Steps]:
+    with run_steps(kernel, "aoe_driver.sh", ["nbd", "veth"]) as steps:
+        yield steps
+
+
+@contextmanager
+def run_steps(kernel: KernelImage, script: str, modules: Sequence[str]) -> Iterator[Steps]:
+    """Run a script of `guest/` and yield its steps; their files go when the context ends.
+
+    Raises `GuestError` when the script fails outside of its steps, too.
+    """
+    with tempfile.TemporaryDirectory(prefix="scst-bridge-share-") as folder:
+        share = Path(folder)
+        text = (GUEST / script).read_text()
+        result = run_guest(kernel, text, modules, SCRIPT_TIMEOUT_S, share)
+        if result.status != 0:
+            raise GuestError(describe(f"{script}: exit {result.status}", share))
+        yield Steps(share)
