@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import uvloop
 
 from bridges import daemon, demo
 from bridges.config import Config, load
+from bridges.nbd import nbdkit_launcher
 from bridges.scst_conf import ConfigError
 
 app = typer.Typer(
@@ -61,6 +63,27 @@ def demo_command(
     _log_to_stderr(verbose=False)
     conf = demo.prepare(directory, aoe_interface)
     _run(_load(conf), lambda: typer.echo(demo.instructions(directory, aoe_interface)))
+
+
+_ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command("nbdkit", context_settings=_ANY_WORDS)
+def nbdkit_command() -> None:
+    """Become nbdkit with the plugin: NBDKIT-OPTIONS -- PARAMETERS.
+
+    Parameters: file=DISK and attributes of vdisk_fileio (blocksize=4096, read_only=1, ...), or
+    socket=PATH and device=NAME for a LUN of the daemon.
+
+    Example: scst-bridge nbdkit -f -U nbd.sock -- file=disk.img thin_provisioned=1
+    """
+    # The parser takes ``--`` away, which tells nbdkit's options from the plugin's parameters.
+    words = sys.argv[sys.argv.index("nbdkit") + 1 :]
+    argv = nbdkit_launcher.command_line(words)
+    try:
+        os.execvpe(argv[0], argv, nbdkit_launcher.environment(os.environ))
+    except FileNotFoundError:
+        _fail("nbdkit is not installed: apt-get install nbdkit nbdkit-plugin-python")
 
 
 def _load(conf: Path) -> Config:

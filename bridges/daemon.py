@@ -83,7 +83,9 @@ class Daemon:
         try:
             populate(self._backend, self._config)
             for driver in self._config.drivers.values():
-                for server in _SERVERS.get(driver.name, lambda *a: [])(self._loop, self._backend, driver):
+                for server in _SERVERS.get(driver.name, lambda *a: [])(
+                    self._loop, self._backend, driver
+                ):
                     server.start()
                     self._servers.append(server)
         except (ConfigError, OSError):
