@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from bridges.config import Config, DriverConfig
 from bridges.driver_attributes import NbdAttributes
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
+from bridges.spin import Spinner
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
@@ -55,16 +57,23 @@ def populate(backend: Backend, config: Config) -> None:
             target.is_enabled = section.attributes.enabled
 
 
-def _nbd(
-    loop: asyncio.AbstractEventLoop, backend: Backend, driver: DriverConfig
-) -> Iterable[Server]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What servers are made from."""
+
+    loop: asyncio.AbstractEventLoop
+    backend: Backend
+    spinner: Spinner
+
+
+def _nbd(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, NbdAttributes)
-    yield NbdServer(loop, backend, driver.attributes.listen)
+    yield NbdServer(parts.loop, parts.backend, driver.attributes.listen, parts.spinner)
 
 
-_SERVERS: Mapping[
-    str, Callable[[asyncio.AbstractEventLoop, Backend, DriverConfig], Iterable[Server]]
-] = MappingProxyType({"nbd": _nbd})
+_SERVERS: Mapping[str, Callable[[_Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(
+    {"nbd": _nbd}
+)
 
 
 class Daemon:
@@ -75,22 +84,26 @@ class Daemon:
         self._config = config
         self._engine = ThreadEngine(loop.call_soon)
         self._backend = Backend(self._engine)
+        self._spinner = Spinner()
         self._servers: list[Server] = []
 
     async def start(self) -> None:
         """Open devices and doors; raises ConfigError or OSError, with nothing left open."""
-        self._loop.add_reader(self._engine.fileno(), self._engine.reap)
+        self._loop.add_reader(self._engine.fileno(), self._reap)
         try:
             populate(self._backend, self._config)
+            parts = _Parts(self._loop, self._backend, self._spinner)
             for driver in self._config.drivers.values():
-                for server in _SERVERS.get(driver.name, lambda *a: [])(
-                    self._loop, self._backend, driver
-                ):
+                for server in _SERVERS[driver.name](parts, driver):
                     server.start()
                     self._servers.append(server)
         except (ConfigError, OSError):
             await self.stop()
             raise
+
+    def _reap(self) -> None:
+        self._spinner.woke(self._engine)
+        self._engine.reap()
 
     async def stop(self) -> None:
         """Close the doors, finish what is under way, flush and close the devices."""

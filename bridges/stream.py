@@ -13,9 +13,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
+from bridges import spin
 from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
+from bridges.spin import Spinner
 from scsi_backend.io.sgv import SgvCache
 
 _log = logging.getLogger(__name__)
@@ -76,12 +79,15 @@ class Stream:
         sgv: SgvCache,
         on_closed: Callable[[Stream], None],
         peer: str,
+        spinner: Spinner | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._sgv = sgv
         self._on_closed = on_closed
         self.peer = peer
+        self._spinner = spinner
+        self._received_bytes = 0
         self.out = Outgoing(sgv)
         # Payload bytes that commands in progress still use.
         self.held_bytes = 0
@@ -172,6 +178,24 @@ class Stream:
 
     def _readable(self) -> None:
         self._batch(self._receive_turn)
+        spinner = self._spinner
+        if spinner is not None and spinner.woke(self):
+            self._spin(spinner)
+
+    def _spin(self, spinner: Spinner) -> None:
+        """Look for further requests for a short while (see ``spin``)."""
+        rounds = spin.MAX_ROUNDS
+        deadline_s = perf_counter() + spin.WAIT_S
+        while rounds and self._is_reading and not self._session.open_requests:
+            before = self._received_bytes
+            self._batch(self._receive_turn)
+            now_s = perf_counter()
+            if self._received_bytes != before:
+                rounds -= 1
+                deadline_s = now_s + spin.WAIT_S
+            elif now_s > deadline_s:
+                spinner.missed()
+                return
 
     def _batch(self, work: Callable[[], None]) -> None:
         """Do ``work``, then send what came of it together."""
@@ -209,6 +233,7 @@ class Stream:
                 self.abort("peer closed the connection")
                 return
             budget -= count
+            self._received_bytes += count
             if direct is not None:
                 self._direct_filled(direct, count)
                 continue
@@ -258,7 +283,8 @@ class Stream:
                 break
         if self._session.wants_close:
             self.end()
-        elif self.is_full:
+        elif self.is_full and self._session.direct is None:
+            # A payload under way is received to its end: nothing else would let go of its memory.
             self._stop_reading()
 
     def _flush(self) -> None:

@@ -16,6 +16,7 @@ from bridges.listeners import Address, Listener, peer_name
 from bridges.nbd.exports import LunExport, LunExports
 from bridges.nbd.handshake import Export, Handshake
 from bridges.nbd.session import TransmissionSession
+from bridges.spin import Spinner
 from bridges.stream import Stream
 from scsi_backend.target.backend import Backend
 
@@ -30,10 +31,15 @@ class NbdServer:
     """Owns the listeners and the connections."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, backend: Backend, addresses: Iterable[Address]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        backend: Backend,
+        addresses: Iterable[Address],
+        spinner: Spinner | None = None,
     ) -> None:
         self._loop = loop
         self._backend = backend
+        self._spinner = spinner
         self._pool = InitiatorPool(loop)
         self._listeners = [Listener(loop, address, self._accepted) for address in addresses]
         self._connections: dict[Stream, _Connection] = {}
@@ -80,7 +86,7 @@ class NbdServer:
             # The peer has gone already.
             sock.close()
             return
-        stream = Stream(self._loop, sock, self._backend.sgv, self._closed, name)
+        stream = Stream(self._loop, sock, self._backend.sgv, self._closed, name, self._spinner)
         connection = _Connection(self._loop, self._backend, self._pool, stream, name)
         self._connections[stream] = connection
         connection.start()

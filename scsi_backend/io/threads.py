@@ -22,9 +22,9 @@ from queue import SimpleQueue
 from scsi_backend.io.engine import Done, Operation, call_guarded, read_fully, write_fully
 
 DEFAULT_WORKERS = 8
-# Writes into the page cache seldom block, so a worker takes several; a read that got here is not
-# cached and waits for the disk, so each has a worker to itself.
-_WRITES_PER_ITEM = 8
+# A file system lets one thread write to a file at a time, so one worker takes many writes. A read
+# that got here is not cached and waits for the disk, so each has a worker to itself.
+_WRITES_PER_ITEM = 64
 _WRITE_BYTES_PER_ITEM = 1 << 20
 
 _log = logging.getLogger(__name__)
