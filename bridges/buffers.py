@@ -78,6 +78,13 @@ class Outgoing:
         self.chunk = Chunk(self._sgv, max(CHUNK_BYTES, length_bytes))
         return self.chunk
 
+    def shorten(self, chunk: Chunk, reserved_end: int, end: int) -> bool:
+        """Give the end of a reservation back, which only the last one can; tell whether it was."""
+        if chunk is not self.chunk or self._tail != reserved_end:
+            return False
+        self._tail = end
+        return True
+
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue reserved bytes for sending; they may be fewer than were reserved."""
         last = self._last

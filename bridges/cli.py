@@ -15,6 +15,9 @@ import uvloop
 
 from bridges import daemon, demo
 from bridges.config import Config, load
+from bridges.driver_attributes import DEFAULT_LOCAL_SOCKET
+from bridges.local.cdb_tool import run_cdb
+from bridges.local.client import LocalError
 from bridges.nbd import nbdkit_launcher
 from bridges.scst_conf import ConfigError
 
@@ -61,8 +64,45 @@ def demo_command(
 ) -> None:
     """Serve a 1 GiB sparse disk, made at the first start and kept, at every door."""
     _log_to_stderr(verbose=False)
-    conf = demo.prepare(directory, aoe_interface)
+    try:
+        conf = demo.prepare(directory, aoe_interface)
+    except (ConfigError, OSError) as error:
+        _fail(_reason(error))
     _run(_load(conf), lambda: typer.echo(demo.instructions(directory, aoe_interface)))
+
+
+@app.command()
+def cdb(
+    device: Annotated[
+        str, typer.Argument(help="a target's or device's name, or the path of a local socket")
+    ],
+    lun: Annotated[int, typer.Argument(help="the LUN, 0 to 16383")],
+    words: Annotated[list[str], typer.Argument(metavar="HEX...", help="the CDB's bytes")],
+    socket: Annotated[
+        Path, typer.Option(help="the daemon's local socket, where DEVICE is a name")
+    ] = Path(DEFAULT_LOCAL_SOCKET),
+    data_out: Annotated[
+        Path | None, typer.Option(help="a file with the data to send with the CDB")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="room for data-in in bytes, where the CDB shall not decide")
+    ] = None,
+) -> None:
+    """Send one CDB; print its status, decoded sense and data.
+
+    The exit status is 0 for GOOD and CONDITION MET, 2 for any other.
+    """
+    is_path = "/" in device
+    path, name = (device, "") if is_path else (str(socket), device)
+    try:
+        payload = data_out.read_bytes() if data_out is not None else b""
+        text, status = run_cdb(path, name, lun, words, payload, length)
+    except OSError as error:
+        _fail(_reason(error))
+    except (ValueError, LocalError) as error:
+        _fail(str(error))
+    typer.echo(text)
+    raise typer.Exit(status)
 
 
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -99,7 +139,14 @@ def _run(config: Config, on_ready: Callable[[], None]) -> None:
     try:
         uvloop.run(daemon.serve(config, on_ready))
     except (ConfigError, OSError) as error:
-        _fail(str(error) if isinstance(error, ConfigError) else error.strerror or str(error))
+        _fail(_reason(error))
+
+
+def _reason(error: ConfigError | OSError) -> str:
+    if isinstance(error, ConfigError):
+        return str(error)
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _fail(message: str) -> NoReturn:

@@ -7,7 +7,8 @@ The grammar is ``scst_conf``'s, the attributes of devices are the handlers'. Eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bridges.driver_attributes import DRIVERS, DriverAttributes, TargetAttributes
+from bridges.driver_attributes import DRIVERS, Driver, DriverAttributes, TargetAttributes
 from bridges.scst_conf import ConfigError, Location, Statement, Word, parse
 from scsi_backend.handlers.attributes import Flag, VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
@@ -23,6 +24,8 @@ from scsi_backend.target.lun_map import MAX_LUN
 
 # SCST: 64 characters with the terminating NUL.
 _MAX_NAME = 63
+# Room for leading zeros; int() itself refuses thousands of digits.
+_LUN_NUMBER = re.compile("[0-9]{1,20}")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -143,27 +146,25 @@ def _driver(section: Statement) -> DriverConfig:
     if kind is None:
         raise _unexpected(word, DRIVERS)
     plain = [item for item in section.block or () if item.keyword != "TARGET"]
-    attributes = _validated(kind.attributes, plain, section.location, f"driver {word.text}")
+    owner = f"driver {word.text}"
+    attributes = _validated(kind.attributes, plain, section.location, owner, ("TARGET",))
     targets = tuple(
-        _target(_section(item, {"TARGET"}, 2), kind.target_attributes, kind.check_target_name)
+        _target(_section(item, {"TARGET"}, 2), kind)
         for item in section.block or ()
         if item.keyword == "TARGET"
     )
     return DriverConfig(word.text, attributes, targets, section.location)
 
 
-def _target(
-    section: Statement,
-    model: type[TargetAttributes],
-    check_name: Callable[[str], object],
-) -> TargetConfig:
+def _target(section: Statement, driver: Driver) -> TargetConfig:
     name = section.words[1]
     try:
-        check_name(_name(name))
+        driver.check_target_name(_name(name))
     except ValueError as error:
         raise ConfigError(name.location, f"target '{name.text}': {error}") from error
     plain = [item for item in section.block or () if item.keyword != "LUN"]
-    attributes = _validated(model, plain, section.location, f"target {name.text}")
+    owner = f"target {name.text}"
+    attributes = _validated(driver.target_attributes, plain, section.location, owner, ("LUN",))
     luns: dict[int, LunConfig] = {}
     for item in section.block or ():
         if item.keyword != "LUN":
@@ -173,6 +174,10 @@ def _target(
             first = luns[lun.number].location.line
             raise ConfigError(item.location, f"LUN {lun.number} is mapped already, at line {first}")
         luns[lun.number] = lun
+    try:
+        driver.check_luns(luns)
+    except ValueError as error:
+        raise ConfigError(section.location, f"{owner}: {error}") from error
     return TargetConfig(name.text, attributes, tuple(luns.values()), section.location)
 
 
@@ -184,7 +189,7 @@ def _lun(statement: Statement) -> LunConfig:
     if len(statement.words) != 3:
         raise ConfigError(statement.location, "expected LUN NUMBER DEVICE")
     _, number, device = statement.words
-    if not (number.text.isdecimal() and number.text.isascii() and int(number.text) <= MAX_LUN):
+    if not _LUN_NUMBER.fullmatch(number.text) or int(number.text) > MAX_LUN:
         raise ConfigError(
             number.location, f"LUN '{number.text}': expected a number from 0 to {MAX_LUN}"
         )
@@ -197,42 +202,48 @@ def _attributes(model: type[ModelT], section: Statement, owner: str) -> ModelT:
 
 
 def _validated(
-    model: type[ModelT], statements: Sequence[Statement], location: Location, owner: str
+    model: type[ModelT],
+    statements: Sequence[Statement],
+    location: Location,
+    owner: str,
+    sections: Iterable[str] = (),
 ) -> ModelT:
-    """Check plain attribute lines against a model; ``owner`` names the section for messages."""
+    """Check plain attribute lines against a model.
+
+    For messages, ``owner`` names the section, and ``sections`` what else may stand in it.
+    """
     values: dict[str, Any] = {}
-    words: dict[str, Word] = {}
+    words: dict[str, list[Word]] = {}
     for statement in statements:
         name = statement.words[0]
         field = model.model_fields.get(name.text)
         if field is None:
-            raise _unexpected(name, model.model_fields)
+            raise _unexpected(name, (*model.model_fields, *sections))
         if statement.block is not None:
             raise ConfigError(statement.location, f"{name.text}: expected a value, not a block")
         if len(statement.words) != 2:
             raise ConfigError(statement.location, f"{name.text}: expected one value")
         value = statement.words[1]
+        given = words.setdefault(name.text, [])
         is_list = isinstance(field.get_default(call_default_factory=True), tuple)
-        if is_list:
-            values.setdefault(name.text, []).append(value.text)
-        elif name.text in values:
-            first = words[name.text].location.line
-            raise ConfigError(
-                name.location, f"{owner}: {name.text} is given already, at line {first}"
-            )
-        else:
-            values[name.text] = value.text
-        words[name.text] = value
+        for other in given:
+            if not is_list or other == value:
+                what = f"{name.text} {value.text}" if is_list else name.text
+                line = other.location.line
+                raise ConfigError(
+                    name.location, f"{owner}: {what} is given already, at line {line}"
+                )
+        given.append(value)
+        values[name.text] = [word.text for word in given] if is_list else value.text
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _located(error, values, words, location, owner) from error
+        raise _located(error, words, location, owner) from error
 
 
 def _located(
     error: ValidationError,
-    values: Mapping[str, Any],
-    words: Mapping[str, Word],
+    words: Mapping[str, Sequence[Word]],
     location: Location,
     owner: str,
 ) -> ConfigError:
@@ -244,8 +255,9 @@ def _located(
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
         return ConfigError(location, f"{owner}: {name} is required")
-    value = detail["input"] if isinstance(detail["input"], str) else values[name]
-    return ConfigError(words[name].location, f"{owner}: {name} '{value}': {message}")
+    # The second part, if any, is the number of the wrong one in a list.
+    word = words[name][int(detail["loc"][1]) if len(detail["loc"]) > 1 else 0]
+    return ConfigError(word.location, f"{owner}: {name} '{word.text}': {message}")
 
 
 def _check_devices(devices: Iterable[DeviceConfig]) -> None:

@@ -11,14 +11,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from bridges.config import Config, DriverConfig
-from bridges.driver_attributes import NbdAttributes
+from bridges.aoe.address import parse_address
+from bridges.aoe.server import AoeServer
+from bridges.aoe.sessions import AoeTargetError
+from bridges.aoe.target import AoeTarget
+from bridges.config import Config, DriverConfig, TargetConfig
+from bridges.driver_attributes import (
+    AoeAttributes,
+    AoeTargetAttributes,
+    LocalAttributes,
+    NbdAttributes,
+)
+from bridges.local.server import LocalServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +50,13 @@ def populate(backend: Backend, config: Config) -> None:
         try:
             unit = backend.add_device(device.handler, device.name, device.attributes)
         except OSError as error:
-            message = f"device {device.name}: {error.filename}: {error.strerror}"
+            where = f"{error.filename}: " if error.filename else ""
+            message = f"device {device.name}: {where}{error.strerror}"
             raise ConfigError(device.location, message) from error
+        if unit.block_count == 0:
+            size = unit.vdisk.block_size_bytes
+            message = f"device {device.name}: empty: expected at least one block of {size} bytes"
+            raise ConfigError(device.location, message)
         _log.info(
             "device %s: %s, %d blocks of %d bytes",
             device.name,
@@ -71,8 +87,41 @@ def _nbd(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
     yield NbdServer(parts.loop, parts.backend, driver.attributes.listen, parts.spinner)
 
 
+def _local(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
+    assert isinstance(driver.attributes, LocalAttributes)
+    yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
+
+
+def _aoe(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
+    """One server for each interface; all of them lead to the same AoE targets."""
+    assert isinstance(driver.attributes, AoeAttributes)
+    targets: dict[tuple[int, int], Target | AoeTarget] = {
+        parse_address(section.name): _aoe_target(parts, driver, section)
+        for section in driver.targets
+    }
+    for interface in driver.attributes.interface:
+        yield AoeServer(parts.loop, interface, targets)
+
+
+def _aoe_target(parts: _Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
+    assert isinstance(section.attributes, AoeTargetAttributes)
+    backend_target = parts.backend.target(driver.name, section.name)
+    try:
+        target = AoeTarget(parse_address(section.name), backend_target, parts.loop)
+    except AoeTargetError as error:
+        raise ConfigError(section.location, f"target {error}") from error
+    target.durable = section.attributes.durable
+    if not target.durable:
+        _log.warning(
+            "target %s: durable 0: a power failure loses writes that were acknowledged,"
+            " and Linux's aoe driver never asks for a flush",
+            section.name,
+        )
+    return target
+
+
 _SERVERS: Mapping[str, Callable[[_Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(
-    {"nbd": _nbd}
+    {"nbd": _nbd, "scst_local": _local, "aoe": _aoe}
 )
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 from bridges.driver_attributes import NBD_PORT
 from bridges.scst_conf import Location, Statement, Word, unparse
@@ -74,8 +76,8 @@ def _section(words: str, *block: Statement) -> Statement:
 
 def instructions(directory: Path, aoe_interface: str | None) -> str:
     """What to type next."""
-    nbd_socket = directory.resolve() / "nbd.sock"
-    local_socket = directory.resolve() / "local.sock"
+    nbd_socket = quote(str(directory.resolve() / "nbd.sock"))
+    local_socket = shlex.quote(str(directory.resolve() / "local.sock"))
     lines = [
         "",
         f"Serving {directory / 'disk0.img'} (1 GiB, sparse, kept between runs). Try:",
@@ -87,5 +89,7 @@ def instructions(directory: Path, aoe_interface: str | None) -> str:
         f"  .venv/bin/scst-bridge cdb {local_socket} 0 12 00 00 00 60 00",
     ]
     if aoe_interface is not None:
-        lines.append(f"  aoeping -i {AOE_TARGET[1]} {AOE_TARGET[3]} {aoe_interface}")
+        lines.append(
+            f"  aoe-discover && aoe-stat     (on another host of {aoe_interface}'s network)"
+        )
     return "\n".join([*lines, "", "Stop with Ctrl-C.", ""])

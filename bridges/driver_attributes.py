@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bridges.listeners import Address
-from scsi_backend.handlers.attributes import AbsolutePath, Flag
+from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
+from scsi_backend.handlers.attributes import Flag
 
 NBD_PORT = 10809
 DEFAULT_LOCAL_SOCKET = "/run/scst-bridge/local.sock"
@@ -25,8 +25,18 @@ def _address(value: Any) -> Any:
 
 
 def _interface(value: str) -> str:
-    if not 0 < len(value) <= _MAX_INTERFACE_NAME or "/" in value or not value.isprintable():
+    if (
+        not 0 < len(value.encode()) <= _MAX_INTERFACE_NAME
+        or "/" in value
+        or not value.isprintable()
+    ):
         raise ValueError("expected the name of a network interface")
+    return value
+
+
+def _socket_path(value: str) -> str:
+    if not is_socket_path(value):
+        raise ValueError(f"expected an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes")
     return value
 
 
@@ -67,7 +77,7 @@ class AoeAttributes(DriverAttributes):
 class LocalAttributes(DriverAttributes):
     """TARGET_DRIVER scst_local."""
 
-    socket: AbsolutePath = Field(
+    socket: Annotated[str, AfterValidator(_socket_path)] = Field(
         DEFAULT_LOCAL_SOCKET, description="path of the unix socket for local programs"
     )
 
@@ -88,7 +98,8 @@ class AoeTargetAttributes(TargetAttributes):
     )
 
 
-_AOE_NAME = re.compile(r"e(\d{1,5})\.(\d{1,3})")
+# One spelling for each address, so that two targets cannot have the same.
+_AOE_NAME = re.compile(r"e(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,2})")
 
 
 def parse_aoe_name(name: str) -> tuple[int, int]:
@@ -99,7 +110,9 @@ def parse_aoe_name(name: str) -> tuple[int, int]:
         # All ones are the wildcards; Linux also ignores shelf fffh.
         if shelf < 0xFFFF and shelf != 0xFFF and slot < 0xFF:
             return shelf, slot
-    raise ValueError("expected eSHELF.SLOT, shelf 0 to 65534 but not 4095, slot 0 to 254")
+    raise ValueError(
+        "expected eSHELF.SLOT, no leading zeros, shelf 0 to 65534 but not 4095, slot 0 to 254"
+    )
 
 
 def _nbd_name(name: str) -> None:
@@ -111,19 +124,30 @@ def _any_name(name: str) -> None:
     """Any name will do."""
 
 
+def _one_lun(luns: Collection[int]) -> None:
+    # AoE addresses targets, not LUNs.
+    if luns and 0 not in luns and len(luns) > 1:
+        raise ValueError("expected LUN 0, or only one LUN")
+
+
+def _any_luns(luns: Collection[int]) -> None:
+    """Any LUNs will do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """How the sections of one target driver are read."""
+    """How the sections of one target driver are read; the checks raise ValueError."""
 
     attributes: type[DriverAttributes]
     target_attributes: type[TargetAttributes]
     check_target_name: Callable[[str], object]
+    check_luns: Callable[[Collection[int]], object]
 
 
 DRIVERS = MappingProxyType(
     {
-        "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name),
-        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name),
-        "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name),
+        "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name, _any_luns),
+        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name, _one_lun),
+        "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name, _any_luns),
     }
 )

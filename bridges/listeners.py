@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 import stat
 import struct
@@ -22,6 +23,9 @@ _ACCEPTS_PER_TURN = 64
 # While descriptors have run out, accepting again at once would only spin.
 _ACCEPT_PAUSE_S = 0.1
 _PEER_CREDENTIALS = struct.Struct("3i")
+_PORT = re.compile("[0-9]{1,5}")
+# unix(7): sun_path less the terminating NUL.
+MAX_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,10 @@ class Address:
         expected = "expected HOST:PORT, [IPv6]:PORT or unix:/PATH"
         if word.startswith("unix:"):
             path = word.removeprefix("unix:")
-            if not path.startswith("/") or len(path.encode()) > 107:
-                raise ValueError("expected unix: and an absolute path of at most 107 bytes")
+            if not is_socket_path(path):
+                raise ValueError(
+                    f"expected unix: and an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes"
+                )
             return cls(path=path)
         if word.startswith("["):
             host, bracket, rest = word[1:].partition("]")
@@ -49,7 +55,7 @@ class Address:
         else:
             host, colon, port_word = word.partition(":")
             port_word = port_word if colon else str(default_port)
-        if not host or not port_word.isdecimal() or not 0 <= int(port_word) <= 65535:
+        if not _is_host(host) or not _PORT.fullmatch(port_word) or int(port_word) > 65535:
             raise ValueError(expected)
         return cls(host=host, port=int(port_word))
 
@@ -92,6 +98,19 @@ class Address:
             sock.close()
             raise
         return sock
+
+
+def is_socket_path(path: str) -> bool:
+    """Tell whether a unix socket can have this absolute path."""
+    return path.startswith("/") and len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES
+
+
+def _is_host(word: str) -> bool:
+    try:
+        # What getaddrinfo does first; it refuses empty and overlong labels.
+        return bool(word.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def remove_stale_socket(path: str) -> None:

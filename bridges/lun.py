@@ -66,7 +66,9 @@ def probe() -> Exchange[LunInfo]:
     mode = yield from _optional(
         _data_in(cdb.mode_sense_10(mode_pages.ModePage.CACHING, _ALLOCATION_BYTES), 255)
     )
-    mode = mode.ljust(11, b"\0")
+    mode = mode.ljust(8, b"\0")
+    # Some devices send block descriptors in spite of DBD.
+    caching = mode[8 + int.from_bytes(mode[6:8], "big") :].ljust(3, b"\0")
     rotation = int.from_bytes(characteristics[4:6], "big")
     return LunInfo(
         block_size_bytes=block_size,
@@ -74,7 +76,7 @@ def probe() -> Exchange[LunInfo]:
         physical_block_exponent=exponent & 0x0F,
         is_read_only=bool(mode[3] & mode_pages.WP_BIT),
         has_fua=bool(mode[3] & mode_pages.DPOFUA_BIT),
-        has_volatile_cache=bool(mode[10] & mode_pages.WCE_BIT),
+        has_volatile_cache=bool(caching[2] & mode_pages.WCE_BIT),
         # SBC-4 table 244: 0401h and up are rotations per minute.
         is_rotational=rotation >= 0x0401,
         is_removable=bool(standard[1] & 0x80),

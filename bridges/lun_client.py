@@ -18,6 +18,12 @@ from scsi_backend.target.nexus import ItlNexus
 
 OutcomeT = TypeVar("OutcomeT")
 
+# Looks at a LUN that has changed, then calls what it was given.
+Refresh = Callable[[Callable[[], None]], None]
+
+# A LUN that changes during each of so many probes is taken as the last one found it.
+_MAX_LOOKS = 4
+
 
 class Clock(Protocol):
     """What is needed of an event loop."""
@@ -50,7 +56,7 @@ class LunClient:
                 self.info = outcome
                 done(None)
 
-        self.run(probe(), finish)
+        _Look(self, finish).start()
 
     def run(
         self, exchange: Exchange[OutcomeT], done: Callable[[OutcomeT | ScsiError], None]
@@ -59,21 +65,20 @@ class LunClient:
         Trampoline(exchange, self._perform, done, ScsiError, done).start()
 
     def _perform(self, request: Request, resume: Callable[[Reply | ScsiError], None]) -> None:
-        def finish(command: Command) -> None:
-            reply = reply_of(command)
-            resume(reply if reply.is_success else ScsiError(command.cdb, reply))
+        self.submit(_command(request, resume))
 
-        self.submit(Command(request.cdb, request.data_in, request.data_out, finish))
+    def submit(self, command: Command, refresh: Refresh | None = None) -> None:
+        """Submit a command; its ``on_done`` hears of the final outcome only.
 
-    def submit(self, command: Command) -> None:
-        """Submit a command; its ``on_done`` hears of the final outcome only."""
+        ``refresh`` is what to do where the LUN says that it has changed (``self.refresh``).
+        """
         final = command.on_done
 
         def consider(command: Command) -> None:
             if command.status == 0:
                 final(command)
             else:
-                self.recover(command, final)
+                _Retry(self, command, final, refresh or self.refresh).consider(command)
 
         command.on_done = consider
         self.nexus.submit(command)
@@ -83,7 +88,7 @@ class LunClient:
 
         ``done(command)`` follows when it has succeeded or failed for good.
         """
-        _Retry(self, command, done).consider(command)
+        _Retry(self, command, done, self.refresh).consider(command)
 
     def refresh(self, then: Callable[[], None]) -> None:
         """Look at the LUN again, then call ``then``; what it was stands if it cannot be read."""
@@ -95,18 +100,63 @@ class LunClient:
                     self.on_change()
             then()
 
-        self.run(probe(), finish)
+        _Look(self, finish).start()
+
+
+def _command(request: Request, resume: Callable[[Reply | ScsiError], None]) -> Command:
+    def finish(command: Command) -> None:
+        reply = reply_of(command)
+        resume(reply if reply.is_success else ScsiError(command.cdb, reply))
+
+    return Command(request.cdb, request.data_in, request.data_out, finish)
+
+
+class _Look:
+    """A probe, taken again from its beginning where the LUN changed on the way.
+
+    Its own commands do not refresh the LUN: while unit attentions keep coming, that would begin
+    probe within probe without end.
+    """
+
+    def __init__(self, client: LunClient, done: Callable[[LunInfo | ScsiError], None]) -> None:
+        self._client = client
+        self._done = done
+        self._looks_left = _MAX_LOOKS
+        self._has_changed = False
+
+    def start(self) -> None:
+        self._looks_left -= 1
+        self._has_changed = False
+        Trampoline(probe(), self._perform, self._finish, ScsiError, self._done).start()
+
+    def _perform(self, request: Request, resume: Callable[[Reply | ScsiError], None]) -> None:
+        self._client.submit(_command(request, resume), self._note_change)
+
+    def _note_change(self, again: Callable[[], None]) -> None:
+        self._has_changed = True
+        again()
+
+    def _finish(self, info: LunInfo) -> None:
+        if self._has_changed and self._looks_left:
+            self.start()
+        else:
+            self._done(info)
 
 
 class _Retry:
     """One command that is being tried again."""
 
     def __init__(
-        self, client: LunClient, command: Command, done: Callable[[Command], None]
+        self,
+        client: LunClient,
+        command: Command,
+        done: Callable[[Command], None],
+        refresh: Refresh,
     ) -> None:
         self._client = client
         self._command = command
         self._done = done
+        self._refresh = refresh
         self._budget = RetryBudget(client.clock.time())
 
     def consider(self, command: Command) -> None:
@@ -119,7 +169,7 @@ class _Retry:
         if delay_s is None:
             self._done(command)
         elif action is Action.REFRESH:
-            self._client.refresh(self._again)
+            self._refresh(self._again)
         elif delay_s:
             self._client.clock.call_later(delay_s, self._again)
         else:

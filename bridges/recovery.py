@@ -119,6 +119,8 @@ _BY_SENSE = (
     # Protection information errors and insufficient time repeat themselves.
     _Rule(SenseKey.ABORTED_COMMAND, lambda sense: sense.asc in (0x10, 0x2E), Action.FAIL),
     _Rule(SenseKey.ABORTED_COMMAND, _any, Action.RETRY),
+    # 55/0A, DATA CURRENTLY UNAVAILABLE: a command duration limit cut the command short.
+    _Rule(SenseKey.COMPLETED, lambda sense: sense.code != 0x550A, Action.ACCEPT),
 )
 
 
@@ -156,9 +158,9 @@ class RetryBudget:
 
     def next_delay_s(self, action: Action, now_s: float) -> float | None:
         """Return how long to wait before the next try, or None when the budget is spent."""
+        if now_s >= self._deadline_s:
+            return None
         if action is Action.RETRY_LATER:
-            if now_s >= self._deadline_s:
-                return None
             delay, self._delay_s = self._delay_s, min(self._delay_s * 2, _MAX_DELAY_S)
             return delay
         self._retries += 1

@@ -120,7 +120,8 @@ class Handshake:
 
     def _take_client_flags(self, flags: int) -> None:
         # proto.md: "the server MUST close the connection if it does not recognize a flag".
-        if flags & ~_SERVER_FLAGS:
+        # ``~`` of an IntFlag knows only the bits that have names.
+        if flags | _SERVER_FLAGS != _SERVER_FLAGS:
             raise PeerError(f"client flags {flags:#x}: expected at most {_SERVER_FLAGS:#x}")
         self._client_flags = HandshakeFlag(flags)
 

@@ -17,10 +17,11 @@ from typing import Protocol
 
 from bridges.buffers import Chunk, Outgoing
 from bridges.exchange import Exchange
+from bridges.lun import LunInfo
 from bridges.lun_client import LunClient
 from bridges.nbd import translate, wire
 from bridges.nbd.errors import OUT_OF_RANGE, error_of
-from bridges.nbd.wire import Command, CommandFlag, Error, TransmissionFlag
+from bridges.nbd.wire import Command, CommandFlag, Error
 from bridges.recovery import ScsiError, reply_of
 from bridges.stream import PeerError
 from scsi_backend.io.sgv import SgvCache
@@ -64,7 +65,6 @@ class _Rule:
     flags: CommandFlag = CommandFlag.FUA
     writes: bool = False
     has_range: bool = True
-    offered_by: TransmissionFlag = TransmissionFlag.HAS_FLAGS
 
 
 # FUA "MUST be accepted on all commands" once offered; Linux sets it on READ.
@@ -90,7 +90,7 @@ class _Io(ScsiCommand):
     chunk: Chunk
     start: int
     end: int
-    # Whether a WRITE keeps its chunk.
+    # Whether its memory counts as held, and a WRITE keeps its chunk.
     is_held: bool
 
 
@@ -132,6 +132,7 @@ class TransmissionSession:
         """Handle the whole requests in ``data``; return how many bytes they took."""
         position = self._skip(data) if self._skip_bytes else 0
         end = len(data)
+        self.receive_limit_bytes = 0
         connection = self._connection
         info = self._client.info
         size_bytes = info.size_bytes
@@ -152,7 +153,7 @@ class TransmissionSession:
                 or (kind == 1 and info.is_read_only)
             ):
                 position += _HEADER_BYTES
-                self._uncommon(flags, kind, cookie, offset, length)
+                self._uncommon(info, flags, kind, cookie, offset, length)
                 if self._skip_bytes:
                     position += self._skip(data[position:])
             elif kind == 0:
@@ -181,9 +182,13 @@ class TransmissionSession:
         io = _Io(
             read_16(offset >> shift, length >> shift), chunk.view[first:end], None, self._read_done
         )
-        io.cookie, io.chunk, io.start, io.end = cookie, chunk, start, end
+        io.cookie, io.chunk, io.start, io.end, io.is_held = cookie, chunk, start, end, False
         self.open_requests += 1
         self._submit(io)
+        if io.status is None:
+            # The memory is the client's to spend until the reply has left.
+            io.is_held = True
+            self._connection.held_bytes += length
 
     def _read_done(self, io: ScsiCommand) -> None:
         assert isinstance(io, _Io)
@@ -193,15 +198,23 @@ class TransmissionSession:
         chunk, start = io.chunk, io.start
         _pack_reply(chunk.view, start, wire.SIMPLE_REPLY_MAGIC, 0, io.cookie)
         self.open_requests -= 1
+        if io.is_held:
+            self._connection.held_bytes -= io.end - start - _REPLY_BYTES
         self._commit(chunk, start, io.end)
 
     def _read_ended(self, io: ScsiCommand) -> None:
         """End a READ that was tried again; on failure the reply is only its header."""
         assert isinstance(io, _Io)
+        length = io.end - io.start - _REPLY_BYTES
         error = self._error(io, Command.READ)
+        if not error and io.data_in_length < length:
+            # What lies behind the data is another request's.
+            error = Error.EIO
         end = io.start + _REPLY_BYTES if error else io.end
         _pack_reply(io.chunk.view, io.start, wire.SIMPLE_REPLY_MAGIC, error, io.cookie)
         self.open_requests -= 1
+        if io.is_held:
+            self._connection.held_bytes -= length
         self._commit(io.chunk, io.start, end)
 
     def _write(
@@ -284,18 +297,21 @@ class TransmissionSession:
         nexus = self._client.nexus
         _log.warning("%s: %s: %s: %s", self._connection.peer, nexus.unit.name, failure, error.name)
 
-    def _uncommon(self, flags: int, kind: int, cookie: int, offset: int, length: int) -> None:
-        """Every request but a plain READ or WRITE, and every one that is wrong."""
-        self.receive_limit_bytes = 0
+    def _uncommon(
+        self, info: LunInfo, flags: int, kind: int, cookie: int, offset: int, length: int
+    ) -> None:
+        """Every request but a plain READ or WRITE, and every one that is wrong.
+
+        ``info`` is what made the request uncommon; the LUN may have changed since.
+        """
         if kind == Command.DISC:
             self.wants_close = True
             return
-        error = self._check(flags, kind, offset, length)
+        error = _check(info, flags, kind, offset, length)
         if kind == Command.WRITE:
             # It came here because something is wrong with it, or because it is empty.
             if length > _MAX_SKIPPED_BYTES:
                 raise PeerError(f"WRITE of {length} bytes")
-            self.open_requests += 1
             self._skip_bytes = length
             self._skip_reply = (cookie, error)
             if length == 0:
@@ -307,25 +323,6 @@ class TransmissionSession:
             self._answer(cookie, error)
             return
         self._start(Command(kind), flags, cookie, offset, length)
-
-    def _check(self, flags: int, kind: int, offset: int, length: int) -> Error:
-        """Return the error value that proto.md wants for a request, OK if it may proceed."""
-        info = self._client.info
-        rule = _RULES.get(kind)  # type: ignore[call-overload]
-        if rule is None or flags & ~rule.flags:
-            return Error.EINVAL
-        if rule.writes and info.is_read_only:
-            return Error.EPERM
-        if not rule.has_range:
-            return Error.OK
-        if offset + length > info.size_bytes:
-            return OUT_OF_RANGE.get(Command(kind), Error.EINVAL)
-        is_transfer = kind in (Command.READ, Command.WRITE)
-        if is_transfer and length > wire.MAX_PAYLOAD_BYTES:
-            return Error.EINVAL
-        if (offset | length) & (info.block_size_bytes - 1):
-            return Error.EINVAL
-        return Error.OK
 
     def _skip(self, data: memoryview) -> int:
         """Drop the payload of a refused WRITE; answer once all of it has come."""
@@ -339,6 +336,8 @@ class TransmissionSession:
         assert self._skip_reply is not None
         cookie, error = self._skip_reply
         self._skip_reply = None
+        # Only now: of a payload that never comes to its end nothing is outstanding.
+        self.open_requests += 1
         self._answer(cookie, error)
 
     def _start(self, command: Command, flags: int, cookie: int, offset: int, length: int) -> None:
@@ -362,3 +361,23 @@ class TransmissionSession:
             error = error_of(outcome.reply, command)
             self._report(outcome, error)
         self._answer(cookie, error)
+
+
+def _check(info: LunInfo, flags: int, kind: int, offset: int, length: int) -> Error:
+    """Return the error value that proto.md wants for a request, OK if it may proceed."""
+    rule = _RULES.get(kind)  # type: ignore[call-overload]
+    # ``~`` of an IntFlag knows only the bits that have names.
+    if rule is None or flags | rule.flags != rule.flags:
+        return Error.EINVAL
+    if rule.writes and info.is_read_only:
+        return Error.EPERM
+    if not rule.has_range:
+        return Error.OK
+    if offset + length > info.size_bytes:
+        return OUT_OF_RANGE.get(Command(kind), Error.EINVAL)
+    is_transfer = kind in (Command.READ, Command.WRITE)
+    if is_transfer and length > wire.MAX_PAYLOAD_BYTES:
+        return Error.EINVAL
+    if (offset | length) & (info.block_size_bytes - 1):
+        return Error.EINVAL
+    return Error.OK

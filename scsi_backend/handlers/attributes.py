@@ -7,21 +7,24 @@ what it expected; who reads the file adds where the word stands.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+# SCST reads numbers with strtoull(..., 0): decimal, 0x hexadecimal, 0 octal.
+_NUMBER = re.compile(r"0x[0-9a-f]+|0[0-7]*|[1-9][0-9]*")
+# SPC-5 7.7.6.6: NAA 2, 3 and 5 have 8 bytes, NAA 6 has 16.
+_NAA = re.compile(r"[235][0-9a-f]{15}|6[0-9a-f]{31}")
+
 
 def _number(value: Any) -> Any:
-    # SCST reads numbers with strtoull(..., 0): decimal, 0x hexadecimal, 0 octal.
     if not isinstance(value, str):
         return value
     text = value.lower()
-    is_octal = len(text) > 1 and text[0] == "0" and text[1:].isdigit()
-    try:
-        return int(text, 8 if is_octal else 0)
-    except ValueError:
-        raise ValueError("expected a number") from None
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("expected a number")
+    return int(text, 8 if text.isdigit() and text[0] == "0" else 0)
 
 
 def _flag(value: Any) -> bool:
@@ -52,17 +55,12 @@ def _printable(limit: int) -> AfterValidator:
 
 
 def _naa(value: Any) -> Any:
-    """SPC-5 7.7.6.6: NAA 2, 3 and 5 have 8 bytes, NAA 6 has 16."""
     if not isinstance(value, str):
         return value
     digits = value.lower().removeprefix("0x")
-    lengths = {"2": 16, "3": 16, "5": 16, "6": 32}
-    try:
-        if digits and lengths.get(digits[0]) == len(digits):
-            return bytes.fromhex(digits)
-    except ValueError:
-        pass
-    raise ValueError("expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6")
+    if not _NAA.fullmatch(digits):
+        raise ValueError("expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6")
+    return bytes.fromhex(digits)
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]

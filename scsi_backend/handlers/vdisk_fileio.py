@@ -38,7 +38,11 @@ class VdiskFileio(Vdisk):
     def open(cls, name: str, attributes: FileioAttributes, engine: Engine) -> VdiskFileio:
         """Open the backing file; raises OSError."""
         file = BackingFile.open(attributes.filename, engine, read_only=attributes.read_only)
-        return cls(name, attributes, file)
+        try:
+            return cls(name, attributes, file)
+        except BaseException:
+            file.close()
+            raise
 
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""

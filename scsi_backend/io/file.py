@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -35,7 +36,10 @@ class BackingFile:
 
     @classmethod
     def open(cls, path: str, engine: Engine, *, read_only: bool) -> BackingFile:
-        """Open ``path``; raises OSError."""
+        """Open ``path``, a regular file or block device; raises OSError."""
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise OSError(errno.EINVAL, "neither a regular file nor a block device", path)
         fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         try:
             return cls(fd, engine)

@@ -173,7 +173,8 @@ def get_lba_status(unit: LogicalUnit, command: Command) -> None:
         command.reply(struct.pack(">I4x", len(body) + 4) + body, allocation)
 
     if unit.vdisk.is_thin_provisioned:
-        unit.vdisk.extents(lba << unit.block_shift, limit, extents, finish)
+        # A hole shorter than a block gives no descriptor, but the run after it does.
+        unit.vdisk.extents(lba << unit.block_shift, limit + 1, extents, finish)
     else:
         # A fully provisioned unit has no deallocated blocks (SBC-4 4.7.2), whatever its file has.
         extents.append(Extent((unit.block_count - lba) << unit.block_shift, is_mapped=True))

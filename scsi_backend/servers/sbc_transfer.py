@@ -78,7 +78,7 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
 def _clip(view: memoryview | None, length_bytes: int) -> memoryview:
     # An initiator that has room for less than the CDB asks for gets that much (SAM-5 5.4.2).
-    return memoryview(b"") if view is None else view[:length_bytes]
+    return memoryview(bytearray()) if view is None else view[:length_bytes]
 
 
 def _read_rest(

@@ -157,6 +157,11 @@ def write_16(lba: int, length_blocks: int, flags: int = 0) -> bytes:
     return _pack_block_16(0x8A, flags, lba, length_blocks, 0, 0)
 
 
+def verify_16(lba: int, length_blocks: int) -> bytes:
+    """VERIFY(16) (SBC-4 5.37) with BYTCHK=00b: the medium is read, no data is transferred."""
+    return _pack_block_16(Opcode.VERIFY_16, 0, lba, length_blocks, 0, 0)
+
+
 def synchronize_cache_16(lba: int = 0, length_blocks: int = 0) -> bytes:
     """SYNCHRONIZE CACHE(16) (SBC-4 5.34); a length of zero runs to the last LBA."""
     return _pack_block_16(Opcode.SYNCHRONIZE_CACHE_16, 0, lba, length_blocks, 0, 0)

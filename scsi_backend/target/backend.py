@@ -43,6 +43,10 @@ class Backend:
         """All targets, in the order they were added."""
         return tuple(self._targets.values())
 
+    def target(self, driver: str, name: str) -> Target:
+        """The target of that name; raises KeyError."""
+        return self._targets[driver, name]
+
     def targets_of(self, driver: str) -> tuple[Target, ...]:
         """The targets of one driver."""
         return tuple(target for target in self.targets if target.driver == driver)

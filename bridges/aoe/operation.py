@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One Issue ATA command from its arrival to its reply, and the port that it came through.
+
+The reply frame is allocated when the command arrives, and is where a READ's data go directly. No
+socket is known here: a port hands out memory and takes it back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from bridges.aoe.address import Address
+from bridges.aoe.ata import ACTIVE_OR_IDLE, AtaRequest, AtaStatus, Function, put_lba
+from bridges.aoe.errors import DEVICE_FAULT, Outcome, outcome_of, put_outcome
+from bridges.aoe.identify import identify_data
+from bridges.aoe.ordering import Ranged, WriteOrder
+from bridges.aoe.sessions import Initiator
+from bridges.aoe.translate import to_cdb
+from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES, set_ata_success, set_remaining
+from bridges.recovery import Reply, ScsiError, reply_of
+from scsi_backend.servers.command import Command
+from scsi_backend.t10.sense import Sense
+
+_log = logging.getLogger(__name__)
+
+_DRDY: Final = int(AtaStatus.DRDY)
+_NO_DATA: Final = bytes(MIN_FRAME_BYTES - ATA_DATA_OFFSET)
+
+
+class Port(Protocol):
+    """A network interface, as a target sees it.
+
+    ``sector_count`` and ``buffer_count`` are what Query Config advertises here.
+    """
+
+    mac: bytes
+    sector_count: int
+    buffer_count: int
+
+    def allocate(self, length_bytes: int) -> memoryview:
+        """Return a zeroed reply frame of this length, or of 60 bytes if it is shorter."""
+
+    def send(self, frame: memoryview, length_bytes: int) -> None:
+        """Send the first bytes of an allocated frame, which is the port's again."""
+
+    def release(self, frame: memoryview) -> None:
+        """Take back a received frame that the target kept."""
+
+
+class Owner(Protocol):
+    """The target of an operation."""
+
+    address: Address
+    durable: bool
+    order: WriteOrder
+
+
+class AtaOperation:
+    """A command in flight. It is ``is_done`` once the reply is with the port."""
+
+    __slots__ = (
+        "_frame",
+        "_initiator",
+        "_owner",
+        "_port",
+        "_reply",
+        "_request",
+        "blockers",
+        "end_lba",
+        "followers",
+        "is_done",
+        "is_frame_kept",
+        "is_write",
+        "lba",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        initiator: Initiator,
+        port: Port,
+        request: AtaRequest,
+        frame: memoryview,
+        reply: memoryview,
+        *,
+        is_write: bool,
+    ) -> None:
+        self._owner = owner
+        self._initiator = initiator
+        self._port = port
+        self._request = request
+        self._frame = frame
+        self._reply = reply
+        self.is_write = is_write
+        self.lba = request.lba
+        self.end_lba = request.lba + request.length_sectors
+        self.blockers = 0
+        self.followers: list[Ranged] = []
+        self.is_done = False
+        self.is_frame_kept = False
+        initiator.outstanding += 1
+
+    def start(self) -> None:
+        """Submit the command, as soon as the initiator's session is open."""
+        client = self._initiator.client
+        if client is None:
+            self._initiator.wait(self)
+            return
+        request = self._request
+        function = request.command.function
+        data_in = data_out = None
+        if function is Function.READ:
+            data_in = self._reply[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
+        elif self.is_write:
+            data_out = self._frame[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
+        cdb = to_cdb(request, durable=self._owner.durable)
+        client.nexus.submit(Command(cdb, data_in, data_out, self._complete))
+
+    def reject(self, reply: Reply) -> None:
+        """See ``Waiting.reject``."""
+        self._fail(outcome_of(reply.status, reply.sense), reply.sense)
+
+    def _complete(self, command: Command) -> None:
+        if command.status == 0 and _has_all_data(command):
+            self._succeed()
+            return
+        client = self._initiator.client
+        assert client is not None, "the command was submitted through it"
+        client.recover(command, self._settle)
+
+    def _settle(self, command: Command) -> None:
+        reply = reply_of(command)
+        outcome = outcome_of(reply.status, reply.sense)
+        if outcome.is_success and _has_all_data(command):
+            self._succeed()
+            return
+        error = ScsiError(command.cdb, reply)
+        _log.info("%s from %s: %s", self._owner.address, self._initiator.name, error)
+        self._fail(DEVICE_FAULT if outcome.is_success else outcome, reply.sense)
+
+    def _succeed(self) -> None:
+        request, reply = self._request, self._reply
+        function = request.command.function
+        count = 0
+        if function is Function.IDENTIFY:
+            client = self._initiator.client
+            assert client is not None, "the command was submitted through it"
+            reply[ATA_DATA_OFFSET:] = identify_data(client.info, durable=self._owner.durable)
+        elif function is Function.CHECK_POWER:
+            count = ACTIVE_OR_IDLE
+        set_ata_success(reply, _DRDY, count)
+        self._end(len(reply))
+
+    def _fail(self, outcome: Outcome, sense: Sense | None) -> None:
+        reply = self._reply
+        # A read may have got part of the data.
+        reply[ATA_DATA_OFFSET:MIN_FRAME_BYTES] = _NO_DATA
+        bad_lba = self._first_bad_lba(outcome, sense)
+        if bad_lba is not None:
+            set_remaining(reply, self.end_lba - bad_lba)
+            put_lba(reply, self._request.command.width, bad_lba)
+        put_outcome(reply, outcome)
+        self._end(MIN_FRAME_BYTES)
+
+    def _first_bad_lba(self, outcome: Outcome, sense: Sense | None) -> int | None:
+        if not outcome.reports_lba or sense is None or sense.information is None:
+            return None
+        return sense.information if self.lba <= sense.information < self.end_lba else None
+
+    def _end(self, length_bytes: int) -> None:
+        self.is_done = True
+        self._initiator.outstanding -= 1
+        self._port.send(self._reply, length_bytes)
+        if self.is_frame_kept:
+            self._port.release(self._frame)
+        self._owner.order.leave(self)
+
+
+def _has_all_data(command: Command) -> bool:
+    return command.data_in is None or command.data_in_length == len(command.data_in)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Arrival order of overlapping commands: none passes an earlier write to the same sectors.
+
+AoE frames get lost and are sent again under a new tag, so a duplicate cannot be told from a new
+command. A late duplicate of a write must therefore not land after a newer write, and a read must
+not overtake the write before it. Commands that do not overlap a pending write are not held up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Protocol
+
+# Writes are looked up by the 256-sector pieces that they touch: one or two for any frame's write.
+_PIECE_SHIFT: Final = 8
+
+
+class Ranged(Protocol):
+    """A command for the sectors from ``lba`` up to ``end_lba``.
+
+    ``blockers`` (how many earlier writes it waits for) and ``followers`` (what waits for it)
+    belong to ``WriteOrder``.
+    """
+
+    lba: int
+    end_lba: int
+    is_write: bool
+    blockers: int
+    followers: list[Ranged]
+
+    def start(self) -> None:
+        """Begin to execute; ``WriteOrder.leave`` follows once it is done."""
+
+
+class WriteOrder:
+    """Owns the writes of one target that have arrived and are not done."""
+
+    def __init__(self) -> None:
+        self._writes: dict[int, list[Ranged]] = {}
+        self._ready: deque[Ranged] = deque()
+        self._is_starting = False
+
+    def enter(self, command: Ranged) -> bool:
+        """Add a command; tell whether it may start now. Otherwise it is started when it may."""
+        if self._writes:
+            for earlier in self._overlapping(command):
+                earlier.followers.append(command)
+                command.blockers += 1
+        if command.is_write:
+            for piece in _pieces(command):
+                self._writes.setdefault(piece, []).append(command)
+        return not command.blockers
+
+    def leave(self, command: Ranged) -> None:
+        """Remove a command that is done, and start what waited for it alone."""
+        if command.is_write:
+            self._remove(command)
+        for follower in command.followers:
+            follower.blockers -= 1
+            if not follower.blockers:
+                self._ready.append(follower)
+        # Commands may be done before start() returns; a loop keeps a long chain off the stack.
+        if not self._ready or self._is_starting:
+            return
+        self._is_starting = True
+        try:
+            while self._ready:
+                self._ready.popleft().start()
+        finally:
+            self._is_starting = False
+
+    def _overlapping(self, command: Ranged) -> list[Ranged]:
+        found: list[Ranged] = []
+        for piece in _pieces(command):
+            for earlier in self._writes.get(piece, ()):
+                if (
+                    earlier.lba < command.end_lba
+                    and command.lba < earlier.end_lba
+                    and earlier not in found
+                ):
+                    found.append(earlier)
+        return found
+
+    def _remove(self, command: Ranged) -> None:
+        for piece in _pieces(command):
+            writes = self._writes[piece]
+            writes.remove(command)
+            if not writes:
+                del self._writes[piece]
+
+
+def _pieces(command: Ranged) -> range:
+    if command.lba == command.end_lba:
+        return range(0)
+    return range(command.lba >> _PIECE_SHIFT, (command.end_lba - 1 >> _PIECE_SHIFT) + 1)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The initiators of one AoE target: a SCSI session and a LUN client for each source MAC.
+
+AoE has no login and no logout, so a session is opened by an initiator's first Issue ATA and lives
+until the table is full. MAC addresses are easily forged: the table is bounded, and the initiator
+that was silent for longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeVar
+
+from bridges.lun import LunInfo
+from bridges.lun_client import Clock, LunClient
+from bridges.recovery import Reply, ScsiError
+from scsi_backend.target.session import Session
+from scsi_backend.target.target import Target, TargetError
+
+LunT = TypeVar("LunT")
+
+MAX_SESSIONS: Final = 1024
+
+
+class AoeTargetError(TargetError):
+    """A target cannot be served over AoE."""
+
+
+def served_lun(luns: Mapping[int, LunT]) -> LunT:
+    """Return LUN 0, or the only LUN there is; raises AoeTargetError."""
+    if 0 in luns:
+        return luns[0]
+    if len(luns) != 1:
+        raise AoeTargetError(f"LUNs {sorted(luns)}: expected LUN 0, or only one LUN")
+    return next(iter(luns.values()))
+
+
+class Waiting(Protocol):
+    """A command that waits for its session."""
+
+    def start(self) -> None:
+        """Begin to execute."""
+
+    def reject(self, reply: Reply) -> None:
+        """End: the LUN answered the session's first commands like this."""
+
+
+class Initiator:
+    """One initiator. ``client`` is None while its session opens; ``outstanding`` counts commands
+    that keep it from being forgotten.
+    """
+
+    __slots__ = ("_failure", "_waiting", "client", "name", "outstanding", "session")
+
+    def __init__(self, name: str, session: Session) -> None:
+        self.name = name
+        self.session = session
+        self.client: LunClient | None = None
+        self.outstanding = 0
+        self._failure: Reply | None = None
+        self._waiting: list[Waiting] = []
+
+    def wait(self, command: Waiting) -> None:
+        """Start a command once the session is open, or reject it once that has failed."""
+        if self._failure is not None:
+            command.reject(self._failure)
+        else:
+            self._waiting.append(command)
+
+    def opened(self, client: LunClient) -> None:
+        """Start what has waited."""
+        self.client = client
+        for command in self._take_waiting():
+            command.start()
+
+    def failed(self, reply: Reply) -> None:
+        """Reject what has waited."""
+        self._failure = reply
+        for command in self._take_waiting():
+            command.reject(reply)
+
+    def _take_waiting(self) -> list[Waiting]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+
+class Sessions:
+    """Owns the initiators, least recently heard first."""
+
+    def __init__(
+        self,
+        target: Target,
+        clock: Clock,
+        on_info: Callable[[LunInfo], None],
+        limit: int = MAX_SESSIONS,
+    ) -> None:
+        self._target = target
+        self._clock = clock
+        # Told what each session finds its LUN to be, at first and after every change.
+        self._on_info = on_info
+        self._limit = limit
+        self._by_mac: OrderedDict[bytes, Initiator] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_mac)
+
+    def of(self, mac: bytes) -> Initiator:
+        """Return the initiator with this source MAC, opening its session if it has none.
+
+        Raises TargetError where the target admits no session.
+        """
+        found = self._by_mac.get(mac)
+        if found is None:
+            return self._open(mac)
+        self._by_mac.move_to_end(mac)
+        return found
+
+    def close(self) -> None:
+        """End all sessions; what is outstanding still completes."""
+        while self._by_mac:
+            self._by_mac.popitem()[1].session.close()
+
+    def _open(self, mac: bytes) -> Initiator:
+        if len(self._by_mac) >= self._limit:
+            self._forget_oldest()
+        name = mac.hex(":")
+        session = self._target.open_session(name)
+        try:
+            client = LunClient(served_lun(session.nexuses), self._clock)
+        except AoeTargetError:
+            session.close()
+            raise
+        initiator = self._by_mac[mac] = Initiator(name, session)
+
+        def finish(error: ScsiError | None) -> None:
+            if error is None:
+                client.on_change = lambda: self._on_info(client.info)
+                self._on_info(client.info)
+                initiator.opened(client)
+            else:
+                self._drop(mac, initiator)
+                initiator.failed(error.reply)
+
+        client.open(finish)
+        return initiator
+
+    def _drop(self, mac: bytes, initiator: Initiator) -> None:
+        # The next command of this initiator tries again. The table may have been closed meanwhile.
+        if self._by_mac.get(mac) is initiator:
+            del self._by_mac[mac]
+            initiator.session.close()
+
+    def _forget_oldest(self) -> None:
+        for mac, initiator in self._by_mac.items():
+            if not initiator.outstanding:
+                self._drop(mac, initiator)
+                return

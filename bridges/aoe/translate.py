@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ATA requests to SCSI CDBs, the reverse of SAT: one builder per function.
+
+A sector is a logical block: the bridge serves only LUNs with blocks of 512 bytes.
+
+Source: SAT-3 clause 9 read backwards, SBC-4 clause 5 for the CDBs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from bridges.aoe.ata import AtaRequest, Function
+from scsi_backend.t10 import cdb
+
+# lba, length in sectors, byte 1 of WRITE(16) as the durability policy has it.
+_Builder = Callable[[int, int, int], bytes]
+
+
+def _identify(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    # The data are made from what the bridge knows of the LUN already; the command is there to be
+    # told by a unit attention that it has changed.
+    return cdb.TEST_UNIT_READY
+
+
+def _read(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.read_16(lba, length_sectors)
+
+
+def _write_fua(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.write_16(lba, length_sectors, cdb.FUA_BIT)
+
+
+def _verify(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.verify_16(lba, length_sectors)
+
+
+def _flush(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.synchronize_cache_16()
+
+
+def _check_power(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.TEST_UNIT_READY
+
+
+_BUILDERS: Final[Mapping[Function, _Builder]] = MappingProxyType(
+    {
+        Function.IDENTIFY: _identify,
+        Function.READ: _read,
+        Function.WRITE: cdb.write_16,
+        Function.WRITE_FUA: _write_fua,
+        Function.VERIFY: _verify,
+        Function.FLUSH: _flush,
+        Function.CHECK_POWER: _check_power,
+    }
+)
+
+
+def to_cdb(request: AtaRequest, *, durable: bool) -> bytes:
+    """Return the CDB of a request; ``durable`` makes a plain write stable before its reply.
+
+    Clients rely on that: the Linux driver never sends FLUSH CACHE, not even for fsync.
+    """
+    build = _BUILDERS[request.command.function]
+    return build(request.lba, request.length_sectors, cdb.FUA_BIT if durable else 0)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hello of the local bridge: a client says what it wants and is logged in, or is told why not.
+
+Bytes in, bytes out; no socket. The wanted name is a target's or a device's. Commands are the
+business of ``session``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from bridges.local import wire
+from bridges.local.wire import FrameError, HelloReply, HelloRequest, HelloStatus
+from bridges.stream import PeerError
+from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
+from scsi_backend.target.session import Session
+from scsi_backend.target.target import Target, TargetError
+
+_log = logging.getLogger(__name__)
+
+
+class HelloError(Exception):
+    """A hello that cannot be granted; carries the status of the reply."""
+
+    def __init__(self, status: HelloStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def find_target(targets: Sequence[Target], name: str) -> tuple[Target, int]:
+    """Return the target that a client named, and the LUN if it named a device.
+
+    A target's name wins over a device's; a device is looked for in the enabled targets, in their
+    order. The empty name is the only enabled target. Raises HelloError.
+    """
+    enabled = [target for target in targets if target.is_enabled]
+    if not name:
+        if len(enabled) == 1:
+            return enabled[0], 0
+        names = ", ".join(target.name for target in enabled) or "none"
+        raise HelloError(
+            HelloStatus.NO_SUCH_TARGET, f"no target named; enabled targets are: {names}"
+        )
+    for target in targets:
+        if target.name == name:
+            return target, 0
+    for target in enabled:
+        for lun, entry in sorted(target.luns.items()):
+            if entry.unit.name == name:
+                return target, lun
+    raise HelloError(
+        HelloStatus.NO_SUCH_TARGET, f"no target and no mapped device is named '{name}'"
+    )
+
+
+class Hello:
+    """A connection until its client has logged in to a target.
+
+    ``send`` takes bytes for the peer; ``opened`` is called once, after the reply, with the new
+    session and what the client said.
+    """
+
+    receive_limit_bytes = 0
+    direct: memoryview | None = None
+    open_requests = 0
+
+    def __init__(
+        self,
+        targets: Callable[[], Sequence[Target]],
+        initiator_name: str,
+        send: Callable[[bytes], None],
+        opened: Callable[[Session, HelloRequest], None],
+    ) -> None:
+        self._targets = targets
+        self._initiator_name = initiator_name
+        self._send = send
+        self._opened = opened
+        self.wants_close = False
+
+    def receive(self, data: memoryview) -> int:
+        """See ``stream.Session``."""
+        try:
+            parsed = HelloRequest.parse(data)
+        except FrameError as error:
+            self._send(HelloReply(HelloStatus.REFUSED, text=str(error)).serialize())
+            raise PeerError(str(error)) from error
+        if parsed is None:
+            return 0
+        request, length = parsed
+        try:
+            self._log_in(request)
+        except HelloError as error:
+            _log.info("%s: hello %r refused: %s", self._initiator_name, request.label, error)
+            self._send(HelloReply(error.status, text=error.text).serialize())
+            self.wants_close = True
+        return length
+
+    def _log_in(self, request: HelloRequest) -> None:
+        version = min(request.highest_version, wire.VERSION)
+        if version < max(request.lowest_version, 1):
+            raise HelloError(
+                HelloStatus.VERSION_NOT_SPOKEN,
+                f"versions {request.lowest_version} to {request.highest_version}:"
+                f" this server speaks {wire.VERSION}",
+            )
+        target, lun = find_target(self._targets(), request.name)
+        try:
+            session = target.open_session(self._initiator_name)
+        except TargetError as error:
+            raise HelloError(HelloStatus.REFUSED, str(error)) from error
+        reply = HelloReply(HelloStatus.OK, version, lun, MAX_TRANSFER_BYTES, self._initiator_name)
+        self._send(reply.serialize())
+        self._opened(session, request)
+
+    def direct_received(self) -> None:
+        """A hello is never received directly."""
+
+    def closed(self) -> None:
+        """The connection ended without a session."""

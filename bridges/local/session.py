@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One initiator's connection to the local bridge, after the hello and without its socket.
+
+The client is a SCSI initiator: its CDBs go to the nexus as they are, and status and sense data
+come back as they are; no retry and no translation happens here. Data-in is read straight into the
+memory that is sent, behind the response's header; data-out is used where it was received, or,
+where it is long, received into memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from bridges.buffers import Chunk, Outgoing
+from bridges.local import wire
+from bridges.local.wire import FrameError
+from bridges.stream import PeerError
+from scsi_backend.io.sgv import SgvCache
+from scsi_backend.servers.command import Command
+from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
+from scsi_backend.t10.sense import FIXED_LENGTH
+
+_HEADER_BYTES = wire.COMMAND.size
+_HEADER_REST_BYTES = wire.COMMAND.size - wire.LENGTH_BYTES
+_RESPONSE_BYTES = wire.RESPONSE.size
+_unpack_command = wire.COMMAND.unpack_from
+_pack_response = wire.RESPONSE.pack_into
+
+# Every width of CDB reaches the nexus with at least this many bytes, as iSCSI's do, so that no
+# field of a CDB that came short has to be guarded.
+_MIN_CDB_BYTES = 16
+# Data-out up to this is used where it was received; longer ones get memory of their own, so that
+# they need not be copied when the chunk is full.
+_IN_PLACE_BYTES = 64 << 10
+# What a command that is under way counts besides its data: it bounds how many there are.
+_COMMAND_BYTES = 1 << 10
+# A number that no LUN map has.
+_NO_LUN: Final = -1
+
+
+class ItNexus(Protocol):
+    """The session with a target (``scsi_backend.target.session``), as far as it is used here."""
+
+    def submit(self, lun: int, command: Command) -> None:
+        """Send a command to a LUN, which need not exist."""
+
+    def close(self) -> None:
+        """End the session."""
+
+
+class Connection(Protocol):
+    """The stream, as the session sees it."""
+
+    out: Outgoing
+    held_bytes: int
+    incoming: Chunk
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more commands are to be handled for now."""
+
+    def commit(self, chunk: Chunk, start: int, end: int) -> None:
+        """Queue a response reserved in ``out``."""
+
+    def put(self, data: bytes) -> None:
+        """Queue a short frame."""
+
+
+class _Io(Command):
+    """A command on its way, with the memory of its response and of its data-out."""
+
+    __slots__ = ("chunk", "end", "held_bytes", "payload", "start", "tag")
+
+    tag: int
+    chunk: Chunk
+    start: int
+    end: int
+    payload: Chunk | None
+    held_bytes: int
+
+
+class CommandSession:
+    """Owns the commands of one initiator's connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        nexus: ItNexus,
+        sgv: SgvCache,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._out = connection.out
+        self._nexus = nexus
+        self._sgv = sgv
+        self._on_closed = on_closed
+        self.receive_limit_bytes = 0
+        self.direct: memoryview | None = None
+        # The command whose data-out is being received into memory of its own.
+        self._incoming: tuple[int, int, bytes, int, Chunk, int] | None = None
+        self._farewell = b""
+        self.open_requests = 0
+        self.wants_close = False
+
+    def closed(self) -> None:
+        """See ``stream.Session``."""
+        if self._incoming is not None:
+            self._incoming[4].release()
+        self._nexus.close()
+        self._on_closed()
+
+    def receive(self, data: memoryview) -> int:
+        """Handle the whole commands in ``data``; return how many bytes they took."""
+        position = 0
+        end = len(data)
+        connection = self._connection
+        while end - position >= _HEADER_BYTES and not connection.is_full:
+            length, kind, cdb_length, tag, raw_lun, room, payload = _unpack_command(data, position)
+            first = position + _HEADER_BYTES + cdb_length
+            if (
+                kind != 1
+                or not 0 < cdb_length <= wire.MAX_CDB_BYTES
+                or room > MAX_TRANSFER_BYTES
+                or payload > MAX_TRANSFER_BYTES
+                or length != _HEADER_REST_BYTES + cdb_length + payload
+            ):
+                self._fail(data[position:])
+            last = first + payload
+            if last > end and (first > end or payload <= _IN_PLACE_BYTES):
+                break
+            lun = wire.decode_lun(raw_lun)
+            if lun is None:
+                lun = _NO_LUN
+            cdb = bytes(data[position + _HEADER_BYTES : first]).ljust(_MIN_CDB_BYTES, b"\0")
+            if last > end:
+                self._receive_directly(tag, lun, cdb, room, payload, data[first:])
+                return end
+            self.receive_limit_bytes = 0
+            data_out = data[first:last] if payload else None
+            self._start(tag, lun, cdb, room, data_out, connection.incoming)
+            position = last
+        return position
+
+    def _fail(self, header: memoryview) -> None:
+        """Refuse a header that is not in order; the error frame follows what is under way."""
+        try:
+            wire.check_command(header, MAX_TRANSFER_BYTES)
+        except FrameError as error:
+            self._farewell = wire.error_frame(str(error))
+            if self.open_requests == 0:
+                self._connection.put(self._farewell)
+            raise PeerError(str(error)) from error
+        raise AssertionError("the fast check and the one that explains it disagree")
+
+    def _start(
+        self,
+        tag: int,
+        lun: int,
+        cdb: bytes,
+        room_bytes: int,
+        data_out: memoryview | None,
+        payload: Chunk,
+    ) -> None:
+        """Submit a command; ``payload`` is where its data-out lies."""
+        out = self._out
+        start = out.reserve(_RESPONSE_BYTES + room_bytes + FIXED_LENGTH)
+        chunk = out.chunk
+        first = start + _RESPONSE_BYTES
+        data_in = chunk.view[first : first + room_bytes] if room_bytes else None
+        io = _Io(cdb, data_in, data_out, self._ended)
+        io.tag, io.chunk, io.start = tag, chunk, start
+        io.end = first + room_bytes + FIXED_LENGTH
+        io.payload, io.held_bytes = None, 0
+        self.open_requests += 1
+        self._nexus.submit(lun, io)
+        if io.status is None:
+            self._hold(io, room_bytes, payload)
+
+    def _hold(self, io: _Io, room_bytes: int, payload: Chunk) -> None:
+        """Keep the memory of a command that is under way, and count it."""
+        io.held_bytes = _COMMAND_BYTES + room_bytes
+        if io.data_out is not None:
+            io.held_bytes += len(io.data_out)
+            payload.hold()
+            io.payload = payload
+        self._connection.held_bytes += io.held_bytes
+
+    def _receive_directly(
+        self, tag: int, lun: int, cdb: bytes, room: int, length: int, received: memoryview
+    ) -> None:
+        """Give long data-out memory of its own and receive the rest of it there."""
+        chunk = Chunk(self._sgv, length)
+        chunk.view[: len(received)] = received
+        self._incoming = (tag, lun, cdb, room, chunk, length)
+        self._connection.held_bytes += length
+        self.direct = chunk.view[len(received) : length]
+
+    def direct_received(self) -> None:
+        """See ``stream.Session``."""
+        assert self._incoming is not None
+        tag, lun, cdb, room, chunk, length = self._incoming
+        self._incoming = None
+        self.direct = None
+        # The next command likely has as much data-out: see its header before that.
+        self.receive_limit_bytes = _HEADER_BYTES + _MIN_CDB_BYTES
+        self._connection.held_bytes -= length
+        self._start(tag, lun, cdb, room, chunk.view[:length], chunk)
+        chunk.release()
+
+    def _ended(self, command: Command) -> None:
+        """Respond to a command."""
+        assert isinstance(command, _Io)
+        assert command.status is not None
+        io = command
+        data_length = io.data_in_length
+        view, end = io.chunk.view, io.start + _RESPONSE_BYTES + data_length
+        sense_length = 0
+        if io.sense is not None:
+            sense = io.sense.encode()
+            sense_length = len(sense)
+            view[end : end + sense_length] = sense
+            end += sense_length
+        length = end - io.start - wire.LENGTH_BYTES
+        _pack_response(view, io.start, length, 2, io.status, sense_length, io.tag, data_length)
+        self.open_requests -= 1
+        if io.held_bytes:
+            self._let_go(io)
+        if self._out.shorten(io.chunk, io.end, end) or end + FIXED_LENGTH >= io.end:
+            self._connection.commit(io.chunk, io.start, end)
+        else:
+            # Little came of what was reserved: do not keep all that until the peer has read it.
+            self._connection.put(bytes(view[io.start : end]))
+            io.chunk.release()
+        if self._farewell and self.open_requests == 0:
+            self._connection.put(self._farewell)
+
+    def _let_go(self, io: _Io) -> None:
+        self._connection.held_bytes -= io.held_bytes
+        if io.payload is not None:
+            io.payload.release()
