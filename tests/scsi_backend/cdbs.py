@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""CDBs for tests, written from the T10 tables and not with the builders of the code under test.
+
+Whatever reaches a nexus is padded to 16 bytes, as the front-ends pad it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+READ = {6: 0x08, 10: 0x28, 12: 0xA8, 16: 0x88}
+WRITE = {6: 0x0A, 10: 0x2A, 12: 0xAA, 16: 0x8A}
+VERIFY = {10: 0x2F, 12: 0xAF, 16: 0x8F}
+SYNCHRONIZE_CACHE = {10: 0x35, 16: 0x91}
+PRE_FETCH = {10: 0x34, 16: 0x90}
+WRITE_SAME = {10: 0x41, 16: 0x93}
+
+# Where the LBA and the length begin (byte, most significant bit), by CDB length (SBC-4 5).
+LBA_AT = {6: (1, 4), 10: (2, 7), 12: (2, 7), 16: (2, 7)}
+LENGTH_AT = {6: (4, 7), 10: (7, 7), 12: (6, 7), 16: (10, 7)}
+
+TEST_UNIT_READY = bytes(16)
+
+
+def raw(text: str) -> bytes:
+    """A CDB from hex digits, padded with zeros to 16 bytes."""
+    return bytes.fromhex(text).ljust(16, b"\0")
+
+
+def block(opcodes: dict[int, int], width: int, lba: int, blocks: int, flags: int = 0) -> bytes:
+    """A block command of one width; ``flags`` is byte 1, which the 6-byte form has no room for."""
+    opcode = opcodes[width]
+    if width == 6:
+        cdb = struct.pack(">IBB", opcode << 24 | lba, blocks, 0)
+    elif width == 10:
+        cdb = struct.pack(">BBIBHB", opcode, flags, lba, 0, blocks, 0)
+    elif width == 12:
+        cdb = struct.pack(">BBIIBB", opcode, flags, lba, blocks, 0, 0)
+    else:
+        cdb = struct.pack(">BBQIBB", opcode, flags, lba, blocks, 0, 0)
+    return cdb.ljust(16, b"\0")
+
+
+def unmap(list_length_bytes: int, flags: int = 0) -> bytes:
+    """UNMAP."""
+    return struct.pack(">BB5xHB", 0x42, flags, list_length_bytes, 0).ljust(16, b"\0")
+
+
+def unmap_list(*ranges: tuple[int, int], descriptor_bytes: int | None = None) -> bytes:
+    """UNMAP's parameter list of (lba, blocks) descriptors; lengths are right unless given."""
+    body = b"".join(struct.pack(">QI4x", lba, blocks) for lba, blocks in ranges)
+    length = len(body) if descriptor_bytes is None else descriptor_bytes
+    return struct.pack(">HH4x", len(body) + 6, length) + body
+
+
+def get_lba_status(lba: int, allocation_length_bytes: int) -> bytes:
+    """GET LBA STATUS(16)."""
+    return struct.pack(">BBQIBB", 0x9E, 0x12, lba, allocation_length_bytes, 0, 0)

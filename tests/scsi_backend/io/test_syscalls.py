@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""File facts and system calls, on a real file system and on tmpfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scsi_backend.io import syscalls
+
+PAGE = 4096
+OpenFile = Callable[[Path], int]
+
+
+@pytest.fixture
+def open_file() -> Iterator[OpenFile]:
+    opened: list[int] = []
+
+    def open_rw(path: Path) -> int:
+        opened.append(os.open(path, os.O_RDWR | os.O_CREAT))
+        return opened[-1]
+
+    yield open_rw
+    for fd in opened:
+        os.close(fd)
+
+
+@pytest.fixture
+def fd(open_file: OpenFile, tmp_path: Path) -> int:
+    """A file of 16 pages of data on the file system of the tests' folder."""
+    descriptor = open_file(tmp_path / "file")
+    os.pwrite(descriptor, b"\xaa" * 16 * PAGE, 0)
+    return descriptor
+
+
+def punch_or_skip(fd: int, offset_bytes: int, length_bytes: int) -> None:
+    try:
+        syscalls.punch_hole(fd, offset_bytes, length_bytes)
+    except OSError as error:
+        pytest.skip(f"the file system cannot punch holes: {error}")
+
+
+def test_punched_hole_reads_as_zeros_and_keeps_the_size(fd: int) -> None:
+    punch_or_skip(fd, 2 * PAGE, 3 * PAGE)
+    assert os.pread(fd, 5 * PAGE, PAGE) == b"\xaa" * PAGE + bytes(3 * PAGE) + b"\xaa" * PAGE
+    assert os.fstat(fd).st_size == 16 * PAGE
+
+
+def test_hole_punched_at_the_end_does_not_grow_the_file(fd: int) -> None:
+    punch_or_skip(fd, 16 * PAGE, PAGE)
+    assert os.fstat(fd).st_size == 16 * PAGE
+
+
+def test_hole_smaller_than_a_page_zeroes_exactly_its_bytes(fd: int) -> None:
+    punch_or_skip(fd, 512, 512)
+    assert os.pread(fd, 2048, 0) == b"\xaa" * 512 + bytes(512) + b"\xaa" * 1024
+
+
+def test_failed_fallocate_raises_its_errno(tmp_path: Path) -> None:
+    read_only = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor") as failure:
+            syscalls.punch_hole(read_only, 0, PAGE)
+    finally:
+        os.close(read_only)
+    assert failure.value.errno == errno.EBADF
+
+
+def test_asking_whether_holes_can_be_punched_changes_nothing(fd: int) -> None:
+    before = os.pread(fd, 16 * PAGE, 0)
+    punch_or_skip(fd, 16 * PAGE, PAGE)
+    assert syscalls.can_punch_holes(fd)
+    assert os.pread(fd, 17 * PAGE, 0) == before
+
+
+def test_zeroed_range_reads_as_zeros_and_keeps_its_space(fd: int) -> None:
+    try:
+        syscalls.zero_range(fd, 2 * PAGE, 2 * PAGE)
+    except OSError as error:
+        pytest.skip(f"the file system cannot zero ranges: {error}")
+    allocated = os.fstat(fd).st_blocks * 512
+    assert os.pread(fd, 4 * PAGE, PAGE) == b"\xaa" * PAGE + bytes(2 * PAGE) + b"\xaa" * PAGE
+    assert allocated >= 16 * PAGE
+
+
+def test_size_of_a_regular_file_ignores_its_position(fd: int) -> None:
+    os.lseek(fd, 100, os.SEEK_SET)
+    assert syscalls.size_bytes(fd) == 16 * PAGE
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 100
+
+
+def test_extents_of_a_sparse_file_are_its_runs_in_order(fd: int) -> None:
+    punch_or_skip(fd, 4 * PAGE, 4 * PAGE)
+    runs = list(syscalls.extents(fd, 0, 16 * PAGE))
+    assert runs == [(4 * PAGE, True), (4 * PAGE, False), (8 * PAGE, True)]
+
+
+def test_extents_begin_within_a_run(fd: int) -> None:
+    punch_or_skip(fd, 4 * PAGE, 4 * PAGE)
+    assert list(syscalls.extents(fd, 5 * PAGE + 512, 9 * PAGE)) == [
+        (3 * PAGE - 512, False),
+        (PAGE, True),
+    ]
+
+
+def test_extents_beyond_the_last_data_are_one_hole(fd: int) -> None:
+    os.ftruncate(fd, 32 * PAGE)
+    assert list(syscalls.extents(fd, 20 * PAGE, 32 * PAGE)) == [(12 * PAGE, False)]
+
+
+def test_extents_of_a_file_shorter_than_the_range_end_in_a_hole(fd: int) -> None:
+    assert list(syscalls.extents(fd, 0, 20 * PAGE)) == [(16 * PAGE, True), (4 * PAGE, False)]
+
+
+def test_extents_of_nothing_are_none(fd: int) -> None:
+    assert list(syscalls.extents(fd, PAGE, PAGE)) == []
+
+
+def test_tmpfs_is_in_memory(open_file: OpenFile, shm_path: Path) -> None:
+    assert syscalls.is_in_memory(open_file(shm_path / "file"))
+
+
+def test_a_file_system_with_nowait_reads_is_not_in_memory(
+    open_file: OpenFile, nowait_path: Path
+) -> None:
+    assert not syscalls.is_in_memory(open_file(nowait_path / "file"))
+
+
+def test_a_character_device_is_not_in_memory() -> None:
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    try:
+        assert not syscalls.is_in_memory(zero)
+    finally:
+        os.close(zero)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands of a disk against an independent list, and all 256 opcodes through a nexus."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.servers.disk import DISK_COMMANDS, disk
+from scsi_backend.t10.opcodes import opcode_text
+from scsi_backend.t10.status import Status
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
+
+# opcode, service action, T10's name, and what else the row says: attention exempt, writing.
+GOLDEN = """
+00 -  TEST UNIT READY        -
+03 -  REQUEST SENSE          exempt
+08 -  READ(6)                -
+0A -  WRITE(6)               writes
+12 -  INQUIRY                exempt
+1A -  MODE SENSE(6)          -
+25 -  READ CAPACITY(10)      -
+28 -  READ(10)               -
+2A -  WRITE(10)              writes
+2F -  VERIFY(10)             -
+34 -  PRE FETCH(10)          -
+35 -  SYNCHRONIZE CACHE(10)  -
+41 -  WRITE SAME(10)         writes
+42 -  UNMAP                  writes
+5A -  MODE SENSE(10)         -
+88 -  READ(16)               -
+8A -  WRITE(16)              writes
+8F -  VERIFY(16)             -
+90 -  PRE FETCH(16)          -
+91 -  SYNCHRONIZE CACHE(16)  -
+93 -  WRITE SAME(16)         writes
+9E 10 READ CAPACITY(16)      -
+9E 12 GET LBA STATUS         -
+A0 -  REPORT LUNS            exempt
+A8 -  READ(12)               -
+AA -  WRITE(12)              writes
+AF -  VERIFY(12)             -
+"""
+
+
+def golden_rows() -> list[tuple[int, int | None, str, str]]:
+    """The golden list as values."""
+    rows = []
+    for line in GOLDEN.strip().splitlines():
+        opcode, action, rest = line.split(maxsplit=2)
+        name, flag = rest.rsplit(maxsplit=1)
+        rows.append((int(opcode, 16), None if action == "-" else int(action, 16), name, flag))
+    return rows
+
+
+def test_rows_equal_the_golden_list() -> None:
+    found = []
+    for row in DISK_COMMANDS:
+        name = opcode_text(bytes((row.opcode, row.service_action or 0)))
+        flag = "exempt" if row.skips_attention else "writes" if row.writes_medium else "-"
+        found.append((int(row.opcode), row.service_action, name, flag))
+    assert len(found) == len(set(found))
+    assert set(found) == set(golden_rows())
+
+
+@pytest.fixture
+def initiator() -> Initiator:
+    return connect(FaultyVdisk(is_thin=True))
+
+
+@pytest.mark.parametrize("opcode", range(256))
+def test_opcode_is_known_exactly_if_it_is_in_the_golden_list(
+    initiator: Initiator, opcode: int
+) -> None:
+    outcome = initiator.send(bytes([opcode]).ljust(16, b"\0"), bytes(128 << 10), 128 << 10)
+    if opcode in {row[0] for row in golden_rows()}:
+        assert outcome.sense is None or outcome.sense.code != 0x2000
+    else:
+        assert_check_condition(outcome, "05/20/00", at=(0, None))
+
+
+@pytest.mark.parametrize("action", range(32))
+def test_service_action_is_known_exactly_if_it_is_in_the_golden_list(
+    initiator: Initiator, action: int
+) -> None:
+    outcome = initiator.send(cdbs.raw(f"9e{action:02x}0000000000000000000000200000"), None, 32)
+    if action in {row[1] for row in golden_rows()}:
+        assert outcome.status == Status.GOOD
+    else:
+        assert_check_condition(outcome, "05/24/00", at=(1, 4))
+
+
+def test_reserved_bits_beside_the_service_action_are_ignored(initiator: Initiator) -> None:
+    assert len(initiator.good(cdbs.raw("9ef00000000000000000000000200000"), None, 32)) == 32
+
+
+@pytest.mark.parametrize("row", golden_rows(), ids=lambda row: row[2])
+def test_read_only_medium_refuses_exactly_the_writing_commands(
+    row: tuple[int, int | None, str, str],
+) -> None:
+    vdisk = FaultyVdisk(is_thin=True, read_only=True)
+    before = vdisk.fill()
+    cdb = bytes((row[0], row[1] or 0)).ljust(16, b"\0")
+    outcome = connect(vdisk).send(cdb, b"\xaa" * (128 << 10), 128 << 10)
+    if row[3] == "writes":
+        assert_check_condition(outcome, "07/27/00")
+    else:
+        assert outcome.sense is None or outcome.sense.code != 0x2700
+    assert vdisk.data == before
+
+
+def test_unit_is_named_after_its_device() -> None:
+    unit = disk(FaultyVdisk(blocks=10, block_size_bytes=4096))
+    assert (unit.name, unit.block_count, unit.block_shift) == ("faulty", 10, 12)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Logical units: the dispatch table as it is built, and the nexuses that hear of changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.handlers.vdisk_nullio import VdiskNullio
+from scsi_backend.servers.command import Command, Execute
+from scsi_backend.servers.disk import disk
+from scsi_backend.servers.logical_unit import (
+    CommandRow,
+    LogicalUnit,
+    invalid_opcode,
+    write_protected,
+)
+from scsi_backend.t10 import sense
+from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense
+from tests.scsi_backend.fakes import FaultyVdisk
+
+
+class Listener:
+    """A nexus that only listens."""
+
+    def __init__(self) -> None:
+        self.heard: list[Sense] = []
+
+    def establish_unit_attention(self, sense: Sense) -> None:
+        """See ``AttentionSink``."""
+        self.heard.append(sense)
+
+
+def answer(command: Command) -> None:
+    command.complete()
+
+
+def bind_answer(unit: LogicalUnit) -> Execute:
+    return answer
+
+
+ROWS = (
+    CommandRow(Opcode.TEST_UNIT_READY, bind_answer),
+    CommandRow(Opcode.INQUIRY, bind_answer, skips_attention=True),
+    CommandRow(Opcode.WRITE_10, bind_answer, writes_medium=True),
+)
+
+
+def test_table_has_256_entries_and_only_the_rows_are_known() -> None:
+    table = LogicalUnit(FaultyVdisk(), ROWS).dispatch
+    known = {opcode for opcode, execute in enumerate(table) if execute is not invalid_opcode}
+    assert (len(table), known) == (256, {0x00, 0x12, 0x2A})
+
+
+def test_sets_of_opcodes_follow_the_rows() -> None:
+    unit = LogicalUnit(FaultyVdisk(), ROWS)
+    assert unit.writing_opcodes == {Opcode.WRITE_10}
+    assert unit.attention_exempt == {Opcode.INQUIRY}
+
+
+def test_rows_may_be_any_iterable() -> None:
+    assert LogicalUnit(FaultyVdisk(), iter(ROWS)).writing_opcodes == {Opcode.WRITE_10}
+
+
+def test_read_only_medium_protects_its_writing_opcodes() -> None:
+    table = LogicalUnit(FaultyVdisk(read_only=True), ROWS).dispatch
+    protected = {opcode for opcode, execute in enumerate(table) if execute is write_protected}
+    assert protected == {0x2A}
+
+
+@pytest.mark.parametrize(
+    ("vdisk", "is_write_through"),
+    [
+        (FaultyVdisk(), False),
+        (FaultyVdisk(write_through=True), True),
+        (FaultyVdisk(nv_cache=True), False),
+        (FaultyVdisk(nv_cache=True, write_through=True), False),
+        (FaultyVdisk(read_only=True), False),
+        (VdiskNullio("n", NullioAttributes(size_mb=1)), False),
+    ],
+)
+def test_writes_are_stable_at_once_only_with_write_through(
+    vdisk: FaultyVdisk, is_write_through: bool
+) -> None:
+    assert disk(vdisk).is_write_through is is_write_through
+
+
+@pytest.mark.parametrize(("block_size_bytes", "blocks"), [(512, 65536), (4096, 8192)])
+def test_largest_transfer_is_32_mib(block_size_bytes: int, blocks: int) -> None:
+    assert disk(FaultyVdisk(16, block_size_bytes)).max_transfer_blocks == blocks
+
+
+def test_every_attached_nexus_hears_of_a_change() -> None:
+    unit = disk(FaultyVdisk())
+    first, second, gone = Listener(), Listener(), Listener()
+    for nexus in (first, second, gone):
+        unit.attach(nexus)
+    unit.detach(gone)
+    unit.raise_unit_attention(sense.CAPACITY_CHANGED)
+    heard = [first.heard, second.heard, gone.heard]
+    assert heard == [[sense.CAPACITY_CHANGED], [sense.CAPACITY_CHANGED], []]
+
+
+def test_new_size_is_taken_over_and_told() -> None:
+    vdisk = FaultyVdisk(blocks=100)
+    unit, nexus = disk(vdisk), Listener()
+    unit.attach(nexus)
+    vdisk.new_block_count = 200
+    assert unit.resync_size()
+    assert unit.block_count == 200
+    assert nexus.heard == [sense.CAPACITY_CHANGED]
+
+
+def test_same_size_is_told_to_nobody() -> None:
+    unit, nexus = disk(FaultyVdisk()), Listener()
+    unit.attach(nexus)
+    assert not unit.resync_size()
+    assert nexus.heard == []

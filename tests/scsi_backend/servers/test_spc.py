@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Primary commands: INQUIRY, REQUEST SENSE, MODE SENSE, REPORT LUNS, TEST UNIT READY."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.handlers.vdisk_nullio import VdiskNullio
+from scsi_backend.servers.disk import disk
+from scsi_backend.servers.spc import encode_lun
+from scsi_backend.t10 import sense
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import Target
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
+
+STANDARD_INQUIRY = (
+    "000006125b000002"
+    + b"SCST_FIO".hex()
+    + b"faulty          ".hex()
+    + b"0100".hex()
+    + "00" * 22
+    + "00a0046004c0"
+    + "00" * 32
+)
+CACHING_WCE = "0812" + "04" + "00" * 17
+CACHING_NO_WCE = "0812" + "00" * 18
+CONTROL = "0a0a" + "201000000000" + "ffff0000"
+CHANGEABLE = "0812" + "00" * 18 + "0a0a" + "00" * 10
+DESCRIPTOR = "00000400" + "00000200"
+
+
+@pytest.fixture
+def vdisk() -> FaultyVdisk:
+    return FaultyVdisk()
+
+
+@pytest.fixture
+def initiator(vdisk: FaultyVdisk) -> Initiator:
+    return connect(vdisk)
+
+
+def test_test_unit_ready_is_good(initiator: Initiator) -> None:
+    assert initiator.good(cdbs.TEST_UNIT_READY) == b""
+
+
+def test_standard_inquiry_has_its_golden_bytes(initiator: Initiator) -> None:
+    assert initiator.good(cdbs.raw("120000010000"), None, 256).hex() == STANDARD_INQUIRY
+
+
+def test_inquiry_is_cut_to_its_16_bit_allocation_length(initiator: Initiator) -> None:
+    assert initiator.good(cdbs.raw("120000002400"), None, 256).hex() == STANDARD_INQUIRY[:72]
+    assert initiator.good(cdbs.raw("120000000000"), None, 256) == b""
+
+
+def test_removable_medium_sets_rmb() -> None:
+    attributes = NullioAttributes.model_validate({"size_mb": "1", "removable": "1"})
+    data = connect(VdiskNullio("n", attributes)).good(cdbs.raw("120000006000"), None, 96)
+    assert data[1] == 0x80
+
+
+@pytest.mark.parametrize(
+    ("cdb", "at"),
+    [
+        ("120200006000", (1, 1)),
+        ("120080006000", (2, 7)),
+        ("12018100ff00", (2, 7)),
+        ("12018400ff00", (2, 7)),
+    ],
+    ids=["CMDDT", "page without EVPD", "unknown page", "unknown page 84h"],
+)
+def test_inquiry_refuses_what_it_does_not_have(
+    initiator: Initiator, cdb: str, at: tuple[int, int]
+) -> None:
+    assert_check_condition(initiator.send(cdbs.raw(cdb), None, 255), "05/24/00", at=at)
+
+
+def test_request_sense_with_nothing_pending_is_no_sense(initiator: Initiator) -> None:
+    fixed = initiator.good(cdbs.raw("03000000fc00"), None, 252)
+    assert fixed.hex() == "700000000000000a00000000000000000000"
+    descriptor = initiator.good(cdbs.raw("03010000fc00"), None, 252)
+    assert descriptor.hex() == "7200000000000000"
+    assert initiator.good(cdbs.raw("030000000400"), None, 252).hex() == "70000000"
+
+
+@pytest.mark.parametrize(
+    ("byte_2", "golden"),
+    [
+        ("08", CACHING_WCE),
+        ("0a", CONTROL),
+        ("3f", CACHING_WCE + CONTROL),
+        ("88", CACHING_WCE),
+        ("bf", CACHING_WCE + CONTROL),
+        ("48", CHANGEABLE[:40]),
+        ("4a", CHANGEABLE[40:]),
+        ("7f", CHANGEABLE),
+    ],
+    ids=["08", "0A", "all", "default 08", "default all", "mask 08", "mask 0A", "mask all"],
+)
+def test_mode_sense_returns_pages_by_code_and_control(
+    initiator: Initiator, byte_2: str, golden: str
+) -> None:
+    length = len(golden) // 2
+    without = initiator.good(cdbs.raw(f"1a08{byte_2}00ff00"), None, 255)
+    assert without.hex() == f"{length + 3:02x}001000" + golden
+    with_descriptor = initiator.good(cdbs.raw(f"1a00{byte_2}00ff00"), None, 255)
+    assert with_descriptor.hex() == f"{length + 11:02x}001008" + DESCRIPTOR + golden
+    without = initiator.good(cdbs.raw(f"5a08{byte_2}0000000000ff00"), None, 255)
+    assert without.hex() == f"{length + 6:04x}001000000000" + golden
+    with_descriptor = initiator.good(cdbs.raw(f"5a00{byte_2}0000000000ff00"), None, 255)
+    assert with_descriptor.hex() == f"{length + 14:04x}001000000008" + DESCRIPTOR + golden
+
+
+def test_long_lba_accepted_gives_the_16_byte_descriptor(initiator: Initiator) -> None:
+    data = initiator.good(cdbs.raw("5a10080000000000ff00"), None, 255)
+    descriptor = "0000000000000400" + "00000000" + "00000200"
+    assert data.hex() == "002a001001000010" + descriptor + CACHING_WCE
+
+
+def test_long_lba_without_block_descriptors_is_not_set(initiator: Initiator) -> None:
+    data = initiator.good(cdbs.raw("5a18080000000000ff00"), None, 255)
+    assert data.hex() == "001a001000000000" + CACHING_WCE
+
+
+def test_mode_data_is_cut_to_the_allocation_length(initiator: Initiator) -> None:
+    assert initiator.good(cdbs.raw("1a003f000400"), None, 255).hex() == "2b001008"
+    assert initiator.good(cdbs.raw("5a003f00000000000800"), None, 255).hex() == "002e001000000008"
+
+
+@pytest.mark.parametrize(
+    ("vdisk", "golden"),
+    [
+        (FaultyVdisk(write_through=True), "17001000" + CACHING_NO_WCE),
+        (FaultyVdisk(nv_cache=True), "17001000" + CACHING_NO_WCE),
+        (FaultyVdisk(read_only=True), "17009000" + CACHING_NO_WCE),
+    ],
+    ids=["write_through", "nv_cache", "read_only"],
+)
+def test_caching_and_write_protection_show(vdisk: FaultyVdisk, golden: str) -> None:
+    assert connect(vdisk).good(cdbs.raw("1a080800ff00"), None, 255).hex() == golden
+
+
+def test_read_only_lun_shows_as_write_protected() -> None:
+    initiator = connect(FaultyVdisk(), is_read_only=True)
+    assert initiator.good(cdbs.raw("1a080800ff00"), None, 255).hex() == "17009000" + CACHING_WCE
+
+
+@pytest.mark.parametrize("opcode", ["1a", "5a"])
+@pytest.mark.parametrize(
+    ("rest", "code", "at"),
+    [
+        ("08c800", "05/39/00", None),
+        ("08ff00", "05/39/00", None),
+        ("080a01", "05/24/00", (3, 7)),
+        ("080100", "05/24/00", (2, 5)),
+        ("083e00", "05/24/00", (2, 5)),
+    ],
+    ids=["saved", "all saved", "subpage", "page 01h", "page 3Eh"],
+)
+def test_mode_sense_refuses_what_it_does_not_have(
+    initiator: Initiator, opcode: str, rest: str, code: str, at: tuple[int, int] | None
+) -> None:
+    outcome = initiator.send(cdbs.raw(opcode + rest + "ff00000000ff00"), None, 255)
+    assert_check_condition(outcome, code, at=at)
+
+
+@pytest.mark.parametrize(
+    ("lun", "golden"),
+    [
+        (0, "0000000000000000"),
+        (255, "00ff000000000000"),
+        (256, "4100000000000000"),
+        (16383, "7fff000000000000"),
+    ],
+)
+def test_lun_is_encoded_in_a_single_level(lun: int, golden: str) -> None:
+    assert encode_lun(lun).hex() == golden
+
+
+@pytest.fixture
+def three_luns() -> Initiator:
+    """An initiator of a target with LUNs 300, 0 and 7."""
+    target = Target("scst_local", "target", 1)
+    for lun in (300, 0, 7):
+        target.add_lun(lun, LunEntry(disk(FaultyVdisk(blocks=1))))
+    target.is_enabled = True
+    return Initiator(target.open_session("initiator"))
+
+
+LUNS = "00000018" + "00000000" + "0000000000000000" + "0007000000000000" + "412c000000000000"
+
+
+@pytest.mark.parametrize("select_report", ["00", "02"])
+def test_report_luns_lists_them_ascending(three_luns: Initiator, select_report: str) -> None:
+    cdb = cdbs.raw(f"a000{select_report}000000000000ff0000")
+    assert three_luns.good(cdb, None, 255).hex() == LUNS
+
+
+def test_report_luns_says_the_whole_length_when_it_is_cut(three_luns: Initiator) -> None:
+    assert three_luns.good(cdbs.raw("a00000000000000000100000"), None, 255).hex() == LUNS[:32]
+
+
+def test_there_are_no_well_known_logical_units(three_luns: Initiator) -> None:
+    assert three_luns.good(cdbs.raw("a00001000000000000ff0000"), None, 255).hex() == "00" * 8
+
+
+@pytest.mark.parametrize(
+    ("cdb", "at"),
+    [
+        ("a00003000000000000ff0000", (2, 7)),
+        ("a00010000000000000ff0000", (2, 7)),
+        ("a000000000000000000f0000", (6, 7)),
+        ("a00000000000000000000000", (6, 7)),
+    ],
+    ids=["select 03h", "select 10h", "15 bytes", "0 bytes"],
+)
+def test_report_luns_refuses_other_lists_and_too_little_room(
+    three_luns: Initiator, cdb: str, at: tuple[int, int]
+) -> None:
+    assert_check_condition(three_luns.send(cdbs.raw(cdb), None, 255), "05/24/00", at=at)
+
+
+def test_report_luns_clears_the_attention_about_it_on_every_lun(three_luns: Initiator) -> None:
+    nexuses = three_luns.session.nexuses.values()
+    for nexus in nexuses:
+        nexus.take_unit_attention()
+        nexus.establish_unit_attention(sense.REPORTED_LUNS_CHANGED)
+        nexus.establish_unit_attention(sense.CAPACITY_CHANGED)
+    three_luns.good(cdbs.raw("a00000000000000000ff0000"), None, 255)
+    left = [[nexus.take_unit_attention(), nexus.take_unit_attention()] for nexus in nexuses]
+    assert left == [[sense.CAPACITY_CHANGED, None]] * 3

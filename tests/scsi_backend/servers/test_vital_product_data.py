@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The vital product data of a disk, page by page, as an initiator gets it."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.handlers.vdisk_nullio import VdiskNullio
+from scsi_backend.servers.disk import disk
+from scsi_backend.servers.vital_product_data import block_limits
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.initiator import assert_check_condition, connect
+
+NAA = "6000c500000000010000000000000002"
+
+
+def named_disk() -> VdiskNullio:
+    """A disk whose identity is given in full."""
+    words = {"size_mb": "1", "prod_id": "disk", "t10_dev_id": "1a2b-disk", "usn": "1a2b"}
+    return VdiskNullio("n", NullioAttributes.model_validate({**words, "naa_id": NAA}))
+
+
+def page(vdisk: Vdisk, code: int, allocation_bytes: int = 0xFF) -> str:
+    """A page's bytes, in hex."""
+    cdb = cdbs.raw(f"1201{code:02x}{allocation_bytes:04x}00")
+    return connect(vdisk).good(cdb, None, allocation_bytes).hex()
+
+
+@pytest.mark.parametrize(
+    ("is_thin", "golden"), [(False, "00000005008083b0b1"), (True, "00000006008083b0b1b2")]
+)
+def test_supported_pages_are_those_that_are_answered(is_thin: bool, golden: str) -> None:
+    assert page(FaultyVdisk(is_thin=is_thin), 0x00) == golden
+
+
+def test_unit_serial_number_is_the_usn() -> None:
+    assert page(named_disk(), 0x80) == "00800004" + b"1a2b".hex()
+
+
+def test_identification_names_unit_and_port() -> None:
+    golden = "02010011" + b"SCST_FIO1a2b-disk".hex()
+    golden += "01140004" + "00000001"
+    golden += "01030010" + NAA
+    assert page(named_disk(), 0x83) == "00830031" + golden
+
+
+@pytest.mark.parametrize(
+    ("vdisk", "golden"),
+    [
+        # WSNZ; granularity 8 blocks, 32 MiB, 512 KiB; no UNMAP; WRITE SAME 256 MiB.
+        (
+            FaultyVdisk(),
+            "01000008" + "00010000" + "00000400" + "00" * 4 + "00" * 16 + "0000000000080000",
+        ),
+        # UNMAP: 4 GiB, 255 descriptors, granularity 8 blocks, alignment 0 valid.
+        (
+            FaultyVdisk(is_thin=True),
+            "01000008" + "00010000" + "00000400" + "00" * 4
+            + "00800000" + "000000ff" + "00000008" + "80000000" + "0000000000080000",
+        ),
+        (
+            FaultyVdisk(blocks=16, block_size_bytes=4096, is_thin=True),
+            "01000001" + "00002000" + "00000080" + "00" * 4
+            + "00100000" + "000000ff" + "00000001" + "80000000" + "0000000000010000",
+        ),
+    ],
+    ids=["thick", "thin", "thin 4096"],
+)  # fmt: skip
+def test_block_limits_have_their_golden_bytes(vdisk: Vdisk, golden: str) -> None:
+    assert page(vdisk, 0xB0) == "00b0003c" + golden + "00" * 20
+
+
+@pytest.mark.parametrize(("rotational", "golden"), [("1", "3a98"), ("0", "0001")])
+def test_characteristics_tell_the_rotation_rate(rotational: str, golden: str) -> None:
+    attributes = NullioAttributes.model_validate({"size_mb": "1", "rotational": rotational})
+    assert page(VdiskNullio("n", attributes), 0xB1) == "00b1003c" + golden + "00" * 58
+
+
+def test_provisioning_of_a_thin_disk() -> None:
+    # LBPU, LBPWS, LBPWS10, LBPRZ=001b; thin provisioned.
+    assert page(FaultyVdisk(is_thin=True), 0xB2) == "00b20004" + "00e40200"
+
+
+def test_provisioning_page_is_refused_on_a_fully_provisioned_disk() -> None:
+    outcome = connect(FaultyVdisk()).send(cdbs.raw("1201b200ff00"), None, 255)
+    assert_check_condition(outcome, "05/24/00", at=(2, 7))
+
+
+def test_page_is_cut_to_the_allocation_length() -> None:
+    assert page(named_disk(), 0x80, allocation_bytes=6) == "008000043161"
+
+
+def test_limits_that_are_reported_are_the_enforced_ones() -> None:
+    unit = disk(FaultyVdisk(is_thin=True))
+    limits = block_limits(unit)
+    assert limits.max_transfer == unit.max_transfer_blocks
+    assert (limits.max_unmap, limits.max_unmap_descriptors) == (8 << 20, 255)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The backend as a whole: names, one unit behind several targets, and an orderly end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from scsi_backend.handlers.attributes import FileioAttributes, NullioAttributes
+from scsi_backend.io.engine import Done, Operation, SyncEngine
+from scsi_backend.io.threads import ThreadEngine
+from scsi_backend.t10.status import Status
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import TargetError
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.fakes import ManualEngine, pattern
+from tests.scsi_backend.initiator import Initiator, assert_check_condition
+
+NULLIO = NullioAttributes(size_mb=1)
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend(SyncEngine())
+
+
+def file_of(tmp_path: Path, blocks: int) -> FileioAttributes:
+    """Attributes of a disk in a new file."""
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(blocks * 512))
+    return FileioAttributes(filename=str(path))
+
+
+def test_devices_are_found_by_name(backend: Backend) -> None:
+    first = backend.add_device("vdisk_nullio", "first", NULLIO)
+    second = backend.add_device("vdisk_nullio", "second", NULLIO)
+    assert dict(backend.devices) == {"first": first, "second": second}
+
+
+def test_device_name_is_used_once(backend: Backend, tmp_path: Path) -> None:
+    backend.add_device("vdisk_nullio", "disk", NULLIO)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(TargetError, match="device disk exists already"):
+        backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_device_without_its_file_raises(backend: Backend) -> None:
+    with pytest.raises(FileNotFoundError):
+        backend.add_device("vdisk_fileio", "disk", FileioAttributes(filename="/nowhere/at/all"))
+    assert dict(backend.devices) == {}
+
+
+def test_targets_are_numbered_and_found_by_driver(backend: Backend) -> None:
+    nbd = backend.add_target("nbd", "disk")
+    aoe = backend.add_target("aoe", "disk")
+    other = backend.add_target("nbd", "other")
+    assert backend.targets == (nbd, aoe, other)
+    assert backend.targets_of("nbd") == (nbd, other)
+    assert backend.targets_of("scst_local") == ()
+    assert [target.relative_target_port for target in backend.targets] == [1, 2, 3]
+
+
+def test_target_is_found_by_driver_and_name(backend: Backend) -> None:
+    nbd = backend.add_target("nbd", "disk")
+    aoe = backend.add_target("aoe", "disk")
+    assert (backend.target("nbd", "disk"), backend.target("aoe", "disk")) == (nbd, aoe)
+    with pytest.raises(KeyError):
+        backend.target("nbd", "other")
+
+
+def test_target_name_is_used_once_for_each_driver(backend: Backend) -> None:
+    backend.add_target("nbd", "disk")
+    with pytest.raises(TargetError, match="target disk of driver nbd exists already"):
+        backend.add_target("nbd", "disk")
+
+
+def test_device_behind_two_targets_is_one_logical_unit(backend: Backend, tmp_path: Path) -> None:
+    unit = backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 64))
+    initiators = []
+    for driver in ("nbd", "aoe"):
+        target = backend.add_target(driver, "disk")
+        target.add_lun(0, LunEntry(unit))
+        target.is_enabled = True
+        initiators.append(Initiator(target.open_session(driver)))
+    for initiator in initiators:
+        assert_check_condition(initiator.send(cdbs.TEST_UNIT_READY), "06/29/00")
+    initiators[0].good(cdbs.block(cdbs.WRITE, 16, 3, 1), pattern(3, 512))
+    data = initiators[1].good(cdbs.block(cdbs.READ, 16, 3, 1), None, 512)
+    assert data == pattern(3, 512)
+    os.truncate(tmp_path / "disk", 128 * 512)
+    assert unit.resync_size()
+    for initiator in initiators:
+        assert_check_condition(initiator.send(cdbs.TEST_UNIT_READY), "06/2A/09")
+    backend.close()
+
+
+def test_close_flushes_closes_the_engine_and_then_the_files(tmp_path: Path) -> None:
+    engine = ManualEngine()
+    backend = Backend(engine)
+    backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
+    backend.add_device("vdisk_nullio", "null", NULLIO)
+    backend.add_target("nbd", "disk")
+    before = len(os.listdir("/proc/self/fd"))
+    backend.close()
+    assert engine.is_closed
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert (dict(backend.devices), backend.targets) == ({}, ())
+
+
+class FlushFailure(SyncEngine):
+    """Every operation that is neither a read nor a write fails, so each flush does."""
+
+    def call(self, operation: Operation, done: Done) -> None:
+        """See ``Engine.call``."""
+        operation()
+        done(-errno.EIO)
+
+
+def test_close_reports_a_flush_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backend = Backend(FlushFailure())
+    backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
+    with caplog.at_level(logging.ERROR):
+        backend.close()
+    assert "disk: the last flush failed: Input/output error" in caplog.text
+
+
+def test_commands_through_worker_threads_all_end_exactly_once(tmp_path: Path) -> None:
+    soon: list[object] = []
+    engine = ThreadEngine(soon.append)
+    backend = Backend(engine)
+    unit = backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 256))
+    target = backend.add_target("scst_local", "disk")
+    target.add_lun(0, LunEntry(unit))
+    target.is_enabled = True
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    fua = [0x08 if lba % 16 == 0 else 0 for lba in range(256)]
+    writes = [
+        initiator.start(cdbs.block(cdbs.WRITE, 16, lba, 1, fua[lba]), pattern(lba, 512))
+        for lba in range(256)
+    ]
+    flush = initiator.start(cdbs.block(cdbs.SYNCHRONIZE_CACHE, 16, 0, 0))
+    engine.drain()
+    assert [one.outcome.status for one in (*writes, flush)] == [Status.GOOD] * 257
+    reads = [initiator.start(cdbs.block(cdbs.READ, 16, lba, 1), None, 512) for lba in range(256)]
+    engine.drain()
+    assert [one.outcome.data for one in reads] == [pattern(lba, 512) for lba in range(256)]
+    assert initiator.session.nexuses[0].outstanding == set()
+    backend.close()

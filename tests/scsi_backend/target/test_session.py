@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sessions: their LUNs, what they share, and what closing one leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.servers.disk import disk
+from scsi_backend.t10 import sense
+from scsi_backend.t10.status import Status
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import Target
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
+from tests.scsi_backend.initiator import Initiator, assert_check_condition
+
+
+@pytest.fixture
+def vdisks() -> dict[int, FaultyVdisk]:
+    return {5: FaultyVdisk(blocks=50), 0: FaultyVdisk(blocks=10), 2: FaultyVdisk(blocks=20)}
+
+
+@pytest.fixture
+def target(vdisks: dict[int, FaultyVdisk]) -> Target:
+    made = Target("scst_local", "target", 7)
+    for lun, vdisk in vdisks.items():
+        made.add_lun(lun, LunEntry(disk(vdisk), is_read_only=lun == 2))
+    made.is_enabled = True
+    return made
+
+
+def test_session_has_one_nexus_for_each_lun_ascending(target: Target) -> None:
+    session = target.open_session("initiator")
+    assert session.initiator_name == "initiator"
+    assert session.reported_luns() == (0, 2, 5)
+    found = [(lun, nexus.lun, nexus.unit.block_count) for lun, nexus in session.nexuses.items()]
+    assert found == [(0, 0, 10), (2, 2, 20), (5, 5, 50)]
+    protected = [nexus.is_write_protected for nexus in session.nexuses.values()]
+    assert protected == [False, True, False]
+
+
+def test_commands_reach_the_device_of_their_lun(
+    target: Target, vdisks: dict[int, FaultyVdisk]
+) -> None:
+    session = target.open_session("initiator")
+    for lun, vdisk in vdisks.items():
+        initiator = Initiator(session, lun)
+        vdisk.data[:4] = f"lun{lun}".encode()
+        assert_check_condition(initiator.send(cdbs.TEST_UNIT_READY), "06/29/00")
+        data = initiator.good(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+        assert data[:4] == f"lun{lun}".encode()
+
+
+def test_relative_target_port_is_the_targets(target: Target) -> None:
+    session = target.open_session("initiator")
+    assert session.relative_target_port == 7
+    data = Initiator(session, 0).good(cdbs.raw("12018300ff00"), None, 255)
+    assert bytes.fromhex("01140004" + "00000007") in data
+
+
+def test_sessions_share_the_medium_and_keep_their_own_attentions(target: Target) -> None:
+    first = Initiator(target.open_session("first"))
+    second = Initiator(target.open_session("second"))
+    assert_check_condition(first.send(cdbs.TEST_UNIT_READY), "06/29/00")
+    first.good(cdbs.block(cdbs.WRITE, 10, 3, 1), b"\xaa" * 512)
+    assert_check_condition(second.send(cdbs.TEST_UNIT_READY), "06/29/00")
+    assert second.good(cdbs.block(cdbs.READ, 10, 3, 1), None, 512) == b"\xaa" * 512
+    first.good(cdbs.TEST_UNIT_READY)
+
+
+def test_clearing_an_attention_spares_other_sessions(target: Target) -> None:
+    first, second = target.open_session("first"), target.open_session("second")
+    for session in (first, second):
+        for nexus in session.nexuses.values():
+            nexus.take_unit_attention()
+            nexus.establish_unit_attention(sense.REPORTED_LUNS_CHANGED)
+    first.nexuses[2].clear_unit_attention(sense.REPORTED_LUNS_CHANGED)
+    assert [nexus.take_unit_attention() for nexus in first.nexuses.values()] == [None] * 3
+    kept = [nexus.take_unit_attention() for nexus in second.nexuses.values()]
+    assert kept == [sense.REPORTED_LUNS_CHANGED] * 3
+
+
+def test_report_luns_to_an_absent_lun_clears_the_attention_about_it(target: Target) -> None:
+    session = target.open_session("initiator")
+    for nexus in session.nexuses.values():
+        nexus.take_unit_attention()
+        nexus.establish_unit_attention(sense.REPORTED_LUNS_CHANGED)
+    data = Initiator(session, 99).good(cdbs.raw("a00000000000000000ff0000"), None, 255)
+    assert data[:4] == bytes((0, 0, 0, 24))
+    for lun in session.reported_luns():
+        Initiator(session, lun).good(cdbs.TEST_UNIT_READY)
+
+
+def test_closed_session_leaves_its_target_and_units(target: Target) -> None:
+    first, second = target.open_session("first"), target.open_session("second")
+    nexus = first.nexuses[0]
+    first.close()
+    assert target.sessions == (second,)
+    second.nexuses[0].unit.raise_unit_attention(sense.CAPACITY_CHANGED)
+    assert [nexus.take_unit_attention(), nexus.take_unit_attention()] == [
+        sense.RESET_OCCURRED,
+        None,
+    ]
+
+
+def test_command_outstanding_when_its_session_closes_still_ends(
+    target: Target, vdisks: dict[int, FaultyVdisk]
+) -> None:
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    vdisks[0].immediate_bytes, vdisks[0].is_held = NOT_NOW, True
+    pending = initiator.start(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+    initiator.session.close()
+    assert not pending.is_done
+    vdisks[0].release()
+    assert pending.outcome.status == Status.GOOD

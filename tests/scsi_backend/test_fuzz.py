@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ten thousand random and mutated CDBs against a small disk.
+
+Whatever an initiator sends, ``submit`` does not raise, the command ends exactly once, its buffers
+are respected, no defect shows as INTERNAL TARGET FAILURE, and the disk still works afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from scsi_backend.t10.additional_sense import AdditionalSense
+from scsi_backend.t10.status import Status
+from tests.scsi_backend import cdbs
+from tests.scsi_backend.conftest import OpenFileio
+from tests.scsi_backend.initiator import Initiator, Pending, connect
+
+SEEDS = range(10)
+COMMANDS_PER_SEED = 1000
+BLOCKS = 64
+STATUSES = {Status.GOOD, Status.CHECK_CONDITION, Status.CONDITION_MET}
+OPCODES = (
+    *(0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x25, 0x28, 0x2A, 0x2F, 0x34, 0x35, 0x41, 0x42, 0x5A),
+    *(0x88, 0x8A, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA8, 0xAA, 0xAF),
+)
+BLOCK_OPCODES = (
+    cdbs.READ,
+    cdbs.WRITE,
+    cdbs.VERIFY,
+    cdbs.WRITE_SAME,
+    cdbs.PRE_FETCH,
+    cdbs.SYNCHRONIZE_CACHE,
+)
+
+
+def any_bytes(rng: random.Random) -> bytes:
+    """A CDB of 1 to 32 random bytes."""
+    return rng.randbytes(rng.randint(1, 32))
+
+
+def known_opcode(rng: random.Random) -> bytes:
+    """An opcode that the disk has, then random bytes, of which many are zero."""
+    rest = bytes(rng.choice((0, 0, rng.randrange(256))) for _ in range(15))
+    return bytes((rng.choice(OPCODES),)) + rest
+
+
+def plausible(rng: random.Random) -> bytes:
+    """A block command that mostly stays on the disk, with a bit flipped now and then."""
+    opcodes = rng.choice(BLOCK_OPCODES)
+    width = rng.choice(sorted(opcodes))
+    lba, blocks = rng.randint(0, BLOCKS + 1), rng.randint(0, 8)
+    flags = rng.choice((0, 0, 0x02, 0x06, 0x08, 0x09, rng.randrange(256)))
+    cdb = bytearray(cdbs.block(opcodes, width, lba, blocks, 0 if width == 6 else flags))
+    if rng.random() < 0.3:
+        cdb[rng.randrange(16)] ^= 1 << rng.randrange(8)
+    return bytes(cdb)
+
+
+def unmapping(rng: random.Random) -> bytes:
+    """UNMAP or GET LBA STATUS."""
+    if rng.random() < 0.5:
+        return cdbs.unmap(rng.choice((0, 7, 8, 24, 40, rng.randrange(1 << 16))))
+    return cdbs.get_lba_status(rng.randint(0, BLOCKS), rng.randrange(100))
+
+
+def data_out(rng: random.Random) -> bytes | None:
+    """Nothing, random bytes of any length, or an UNMAP parameter list."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return None
+    if kind == 1:
+        ranges = [(rng.randint(0, BLOCKS), rng.randint(0, 4)) for _ in range(rng.randrange(4))]
+        return cdbs.unmap_list(*ranges, descriptor_bytes=rng.choice((None, rng.randrange(99))))
+    return rng.randbytes(rng.choice((0, 511, 512, 4096, rng.randrange(5000))))
+
+
+def fuzz_one(rng: random.Random, initiator: Initiator) -> Pending:
+    """Send one command; the front-ends pad CDBs to 16 bytes."""
+    make = rng.choice((any_bytes, known_opcode, plausible, plausible, unmapping))
+    room_bytes = rng.choice((None, 0, 512, 4096, rng.randrange(5000)))
+    return initiator.start(make(rng).ljust(16, b"\0"), data_out(rng), room_bytes)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_cdb_upsets_the_disk(seed: int, open_fileio: OpenFileio) -> None:
+    rng = random.Random(seed)
+    initiator = connect(open_fileio(BLOCKS * 512, thin_provisioned="1"))
+    endings: set[int] = set()
+    for _ in range(COMMANDS_PER_SEED):
+        pending = fuzz_one(rng, initiator)
+        outcome, cdb = pending.outcome, pending.command.cdb.hex()
+        assert outcome.status in STATUSES, cdb
+        assert (outcome.sense is not None) == (outcome.status == Status.CHECK_CONDITION), cdb
+        if outcome.sense is not None:
+            assert outcome.sense.code != AdditionalSense.INTERNAL_TARGET_FAILURE, cdb
+            assert outcome.data == b"", cdb
+        endings.add(outcome.status)
+    assert endings == STATUSES
+    initiator.good(cdbs.TEST_UNIT_READY)
+    initiator.good(cdbs.block(cdbs.WRITE, 16, 63, 1, 0x08), b"\xaa" * 512)
+    assert initiator.good(cdbs.block(cdbs.READ, 16, 63, 1), None, 512) == b"\xaa" * 512
+    assert initiator.session.nexuses[0].outstanding == set()
