@@ -137,9 +137,11 @@ def _load(conf: Path) -> Config:
 
 def _run(config: Config, on_ready: Callable[[], None]) -> None:
     try:
-        uvloop.run(daemon.serve(config, on_ready))
+        is_stable = uvloop.run(daemon.serve(config, on_ready))
     except (ConfigError, OSError) as error:
         _fail(_reason(error))
+    if not is_stable:
+        _fail("the last flush of a device failed: see the log")
 
 
 def _reason(error: ConfigError | OSError) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -80,8 +79,9 @@ class Config:
 
 def load(path: str) -> Config:
     """Read and check a file; raises OSError and ConfigError."""
-    text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-    return interpret(parse(text, path))
+    # Line ends are the grammar's business, which knows what is part of a line.
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return interpret(parse(file.read(), path))
 
 
 def interpret(statements: Sequence[Statement]) -> Config:
@@ -272,7 +272,7 @@ def _check_devices(devices: Iterable[DeviceConfig]) -> None:
 
 
 def _check_luns(devices: Iterable[DeviceConfig], drivers: Iterable[DriverConfig]) -> None:
-    known = {device.name for device in devices}
+    known = {device.name: device for device in devices}
     for driver in drivers:
         for target in driver.targets:
             if target.attributes.enabled and not target.luns:
@@ -284,3 +284,15 @@ def _check_luns(devices: Iterable[DeviceConfig], drivers: Iterable[DriverConfig]
                         lun.location,
                         f"LUN {lun.number}: unknown device '{lun.device}': expected {expected}",
                     )
+                _check_block_size(driver.name, lun, known[lun.device])
+
+
+def _check_block_size(driver: str, lun: LunConfig, device: DeviceConfig) -> None:
+    wanted = DRIVERS[driver].block_size_bytes
+    found = device.attributes.blocksize
+    if wanted not in (None, found):
+        raise ConfigError(
+            lun.location,
+            f"LUN {lun.number}: device {device.name} has blocks of {found} bytes:"
+            f" driver {driver} expected {wanted}",
+        )

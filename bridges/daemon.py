@@ -146,7 +146,7 @@ class Daemon:
                 for server in _SERVERS[driver.name](parts, driver):
                     server.start()
                     self._servers.append(server)
-        except (ConfigError, OSError):
+        except BaseException:
             await self.stop()
             raise
 
@@ -154,17 +154,22 @@ class Daemon:
         self._spinner.woke(self._engine)
         self._engine.reap()
 
-    async def stop(self) -> None:
-        """Close the doors, finish what is under way, flush and close the devices."""
-        for server in self._servers:
-            await server.stop()
+    async def stop(self) -> bool:
+        """Close the doors, finish what is under way, flush and close the devices.
+
+        Tell whether everything written is on stable storage.
+        """
+        await asyncio.gather(*(server.stop() for server in self._servers))
         self._servers.clear()
         self._loop.remove_reader(self._engine.fileno())
-        self._backend.close()
+        return self._backend.close()
 
 
-async def serve(config: Config, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; raises ConfigError or OSError if it cannot begin."""
+async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
+    """Serve until SIGTERM or SIGINT; raises ConfigError or OSError if it cannot begin.
+
+    Tell whether everything written is on stable storage in the end.
+    """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -173,8 +178,9 @@ async def serve(config: Config, on_ready: Callable[[], None]) -> None:
     await daemon.start()
     on_ready()
     await stopping.wait()
-    await daemon.stop()
+    is_stable = await daemon.stop()
     _log.info("stopped")
+    return is_stable
 
 
 def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:

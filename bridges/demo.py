@@ -14,6 +14,7 @@ from bridges.scst_conf import Location, Statement, Word, unparse
 DISK_BYTES = 1 << 30
 AOE_TARGET = "e0.0"
 
+_HEADER = "# Written anew by each start of the demo; copy it to keep changes.\n"
 _HERE = Location(__file__, 1)
 
 
@@ -30,7 +31,7 @@ def prepare(directory: Path, aoe_interface: str | None) -> Path:
             os.fsync(file.fileno())
         fresh.rename(image)
     conf = directory / "scst.conf"
-    conf.write_text(unparse(tuple(_statements(directory, aoe_interface))))
+    conf.write_text(_HEADER + unparse(tuple(_statements(directory, aoe_interface))))
     return conf
 
 

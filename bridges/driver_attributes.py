@@ -126,7 +126,7 @@ def _any_name(name: str) -> None:
 
 def _one_lun(luns: Collection[int]) -> None:
     # AoE addresses targets, not LUNs.
-    if luns and 0 not in luns and len(luns) > 1:
+    if 0 not in luns and len(luns) != 1:
         raise ValueError("expected LUN 0, or only one LUN")
 
 
@@ -142,12 +142,14 @@ class Driver:
     target_attributes: type[TargetAttributes]
     check_target_name: Callable[[str], object]
     check_luns: Callable[[Collection[int]], object]
+    # The only block size that the protocol has, if so.
+    block_size_bytes: int | None = None
 
 
 DRIVERS = MappingProxyType(
     {
         "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name, _any_luns),
-        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name, _one_lun),
+        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name, _one_lun, 512),
         "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name, _any_luns),
     }
 )

@@ -23,6 +23,8 @@ _ACCEPTS_PER_TURN = 64
 # While descriptors have run out, accepting again at once would only spin.
 _ACCEPT_PAUSE_S = 0.1
 _PEER_CREDENTIALS = struct.Struct("3i")
+# Who can connect can read and write: only the owner.
+_SOCKET_MODE = 0o600
 _PORT = re.compile("[0-9]{1,5}")
 # unix(7): sun_path less the terminating NUL.
 MAX_SOCKET_PATH_BYTES = 107
@@ -80,6 +82,9 @@ class Address:
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # [::] and 0.0.0.0 are two lines; a client is one initiator at either.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
             sock.listen(_BACKLOG)
         except BaseException:
@@ -93,6 +98,8 @@ class Address:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.bind(self.path)
+            # Whatever the umask; nobody can connect before listen(2).
+            os.chmod(self.path, _SOCKET_MODE)
             sock.listen(_BACKLOG)
         except BaseException:
             sock.close()

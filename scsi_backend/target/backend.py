@@ -67,17 +67,23 @@ class Backend:
         self._targets[driver, name] = target
         return target
 
-    def close(self) -> None:
-        """Flush and close every device; the engine is closed first, finishing what is under way."""
+    def close(self) -> bool:
+        """Flush and close every device; tell whether all flushes succeeded.
+
+        The engine is closed before the devices, finishing what is under way.
+        """
+        results: list[int] = []
         for unit in self._devices.values():
-            unit.vdisk.sync(partial(_report_flush, unit.name))
+            unit.vdisk.sync(partial(_note_flush, unit.name, results))
         self.engine.close()
         for unit in self._devices.values():
             unit.vdisk.close()
         self._devices.clear()
         self._targets.clear()
+        return not any(results)
 
 
-def _report_flush(name: str, result: int) -> None:
+def _note_flush(name: str, results: list[int], result: int) -> None:
+    results.append(result)
     if result < 0:
         _log.error("%s: the last flush failed: %s", name, os.strerror(-result))

@@ -68,10 +68,12 @@ class ItlNexus:
         except CheckCondition as failure:
             command.check_condition(failure.sense)
         except Exception:
+            # An error in on_done is the submitter's own.
+            if command.status is not None:
+                raise
             # One command must not take down the LUNs of everybody else.
             _log.exception("%s: %s failed", self.unit.name, opcode_text(command.cdb))
-            if command.status is None:
-                command.check_condition(sense_data.INTERNAL_TARGET_FAILURE)
+            command.check_condition(sense_data.INTERNAL_TARGET_FAILURE)
         if command.status is None:
             command.is_deferred = True
             self.outstanding.add(command)

@@ -167,10 +167,16 @@ def test_both_sizes_exclude_each_other() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [{"size": "0"}, {"size_mb": "0"}, {"size": "513"}, {"size": "512", "blocksize": "4096"}],
+    [
+        {"size": "0"},
+        {"size_mb": "0"},
+        {"size": "513"},
+        {"size": "512", "blocksize": "4096"},
+        {"size": "0x8000000000000200"},
+    ],
 )
 def test_size_that_is_no_positive_multiple_of_blocksize_is_refused(words: dict[str, str]) -> None:
-    message = "expected a size that is a positive multiple of blocksize"
+    message = "expected a size of up to 2^63 that is a multiple of blocksize"
     assert refusal(NullioAttributes, words) == [message]
 
 

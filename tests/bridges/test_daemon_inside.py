@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon inside this process: what it makes, waits for, flushes, and leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bridges.config import Config, load
+from bridges.daemon import Daemon, populate
+from bridges.scst_conf import ConfigError
+from scsi_backend.io.engine import SyncEngine
+from scsi_backend.target.backend import Backend
+from tests.bridges.daemon_process import (
+    BLOCK_BYTES,
+    DEADLINE_S,
+    LocalDoor,
+    NbdDisk,
+    NbdDoor,
+    configure,
+    connect,
+    nbd_section,
+    sockets,
+)
+from tests.bridges.nbd import proto
+from tests.scsi_backend.fakes import pattern
+
+DISK_BYTES = 1 << 20
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.touch()
+    os.truncate(path, DISK_BYTES)
+    return path
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    made = Backend(SyncEngine())
+    yield made
+    made.close()
+
+
+def test_populating_makes_what_is_configured(tmp_path: Path, image: Path, backend: Backend) -> None:
+    section = (
+        "TARGET_DRIVER nbd {\nlisten h\n"
+        "TARGET on {\nLUN 0 d\nLUN 5 d {\nread_only 1\n}\nenabled 1\n}\n"
+        "TARGET off {\nLUN 0 d\n}\n}\n"
+    )
+    populate(backend, load(str(configure(tmp_path, section))))
+    assert list(backend.devices) == ["d"]
+    assert backend.devices["d"].block_count == DISK_BYTES // BLOCK_BYTES
+    on, off = backend.targets_of("nbd")
+    assert (on.name, on.is_enabled, off.name, off.is_enabled) == ("on", True, "off", False)
+    luns = [(number, entry.unit, entry.is_read_only) for number, entry in on.luns.items()]
+    unit = backend.devices["d"]
+    assert luns == [(0, unit, False), (5, unit, True)]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.mkdir(), "{}: neither a regular file nor a block device"),
+        (lambda path: os.mkfifo(path), "{}: neither a regular file nor a block device"),
+        (lambda path: path.symlink_to("gone"), "{}: No such file or directory"),
+        (lambda path: path.touch(), "empty: expected at least one block of 512 bytes"),
+        (
+            lambda path: path.write_bytes(bytes(511)),
+            "empty: expected at least one block of 512 bytes",
+        ),
+    ],
+)
+def test_what_cannot_be_a_disk_is_refused_at_its_line(
+    tmp_path: Path, backend: Backend, make: Callable[[Path], object], reason: str
+) -> None:
+    path = tmp_path / "thing"
+    make(path)
+    conf = configure(tmp_path, image=path)
+    with pytest.raises(ConfigError) as caught:
+        populate(backend, load(str(conf)))
+    assert str(caught.value) == f"{conf}:2: device d: {reason.format(path)}"
+
+
+def in_process(config: Config, visit: Callable[[], None]) -> None:
+    """Run a daemon on a loop of this thread, and ``visit`` on another thread meanwhile."""
+
+    async def run() -> None:
+        served = Daemon(asyncio.get_running_loop(), config)
+        await served.start()
+        try:
+            await asyncio.to_thread(visit)
+        finally:
+            await served.stop()
+
+    asyncio.run(run())
+
+
+def test_stopping_flushes_what_was_written_without_a_flush(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    datasync = os.fdatasync
+
+    def recording(fd: int) -> None:
+        synced.append(os.pread(fd, BLOCK_BYTES, 5 * BLOCK_BYTES))
+        datasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", recording)
+    door = NbdDoor()
+    config = load(str(configure(tmp_path, door.section(tmp_path))))
+
+    def visit() -> None:
+        disk = door.open(tmp_path)
+        disk.write(5, pattern(5, BLOCK_BYTES))
+        assert synced == []
+        disk.close()
+
+    in_process(config, visit)
+    assert synced == [pattern(5, BLOCK_BYTES)]
+
+
+def test_stopping_waits_for_what_is_under_way(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        entered.set()
+        assert gate.wait(DEADLINE_S)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    door = NbdDoor()
+    config = load(str(configure(tmp_path, door.section(tmp_path))))
+
+    async def run() -> bytes:
+        served = Daemon(asyncio.get_running_loop(), config)
+        await served.start()
+        disk = await asyncio.to_thread(door.open, tmp_path)
+        disk.client.send(proto.request(proto.FLUSH, 77))
+        assert await asyncio.to_thread(entered.wait, DEADLINE_S)
+        stopping = asyncio.create_task(served.stop())
+        async with asyncio.timeout(DEADLINE_S):
+            while door.path(tmp_path).exists():
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        gate.set()
+        await stopping
+        reply = disk.client.receive(proto.REPLY_BYTES)
+        assert disk.is_ended()
+        disk.close()
+        return reply
+
+    assert asyncio.run(run()) == proto.reply(77)
+
+
+class Open:
+    """What this process has open now: descriptors, by what they are, and threads."""
+
+    def __init__(self) -> None:
+        folder = Path("/proc/self/fd")
+        self._descriptors: Counter[str] = Counter()
+        for entry in os.listdir(folder):
+            # The descriptor with which the folder was read is gone.
+            with suppress(FileNotFoundError):
+                self._descriptors[os.readlink(folder / entry)] += 1
+        self._threads = set(threading.enumerate())
+
+    def __sub__(self, before: Open) -> list[object]:
+        """What is open and was not before."""
+        descriptors = self._descriptors - before._descriptors
+        return [*descriptors.elements(), *(self._threads - before._threads)]
+
+
+def test_a_daemon_leaves_nothing_open(tmp_path: Path, image: Path) -> None:
+    door = NbdDoor()
+    config = load(str(configure(tmp_path, LocalDoor().section(tmp_path), door.section(tmp_path))))
+
+    def visit() -> None:
+        disk = NbdDisk(connect(str(door.path(tmp_path))), "t")
+        disk.write(0, pattern(0, BLOCK_BYTES))
+        disk.close()
+
+    before = Open()
+    in_process(config, visit)
+    assert Open() - before == []
+
+
+@pytest.mark.parametrize("what", ["port", "device"])
+def test_a_failed_start_leaves_nothing_open(tmp_path: Path, image: Path, what: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        section = nbd_section(f"unix:{tmp_path}/nbd.sock", f"127.0.0.1:{port}")
+        conf = configure(tmp_path, LocalDoor().section(tmp_path), section)
+        if what == "device":
+            # By then the first device is open.
+            second = "}\nDEVICE gone {\nfilename /none/such\n}\n}\n"
+            conf.write_text(conf.read_text().replace("}\n}\n", second, 1))
+        config = load(str(conf))
+        before = Open()
+        with pytest.raises((OSError, ConfigError)) as caught:
+            in_process(config, lambda: None)
+        assert Open() - before == []
+    if what == "port":
+        assert isinstance(caught.value, OSError)
+        assert caught.value.errno == errno.EADDRINUSE
+    else:
+        assert "device gone: /none/such: No such file" in str(caught.value)
+    assert sockets(tmp_path) == []
