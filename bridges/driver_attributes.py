@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from bridges.aoe.address import parse_address
 from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
 from scsi_backend.handlers.attributes import Flag
 
@@ -98,23 +98,6 @@ class AoeTargetAttributes(TargetAttributes):
     )
 
 
-# One spelling for each address, so that two targets cannot have the same.
-_AOE_NAME = re.compile(r"e(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,2})")
-
-
-def parse_aoe_name(name: str) -> tuple[int, int]:
-    """Return (shelf, slot) of ``eSHELF.SLOT``; raises ValueError."""
-    match = _AOE_NAME.fullmatch(name)
-    if match:
-        shelf, slot = int(match[1]), int(match[2])
-        # All ones are the wildcards; Linux also ignores shelf fffh.
-        if shelf < 0xFFFF and shelf != 0xFFF and slot < 0xFF:
-            return shelf, slot
-    raise ValueError(
-        "expected eSHELF.SLOT, no leading zeros, shelf 0 to 65534 but not 4095, slot 0 to 254"
-    )
-
-
 def _nbd_name(name: str) -> None:
     if "/" in name:
         raise ValueError("expected a name without '/', which separates the LUN")
@@ -149,7 +132,7 @@ class Driver:
 DRIVERS = MappingProxyType(
     {
         "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name, _any_luns),
-        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_aoe_name, _one_lun, 512),
+        "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_address, _one_lun, 512),
         "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name, _any_luns),
     }
 )

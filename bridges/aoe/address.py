@@ -17,10 +17,9 @@ BROADCAST_SLOT: Final = 0xFF
 # The Linux driver takes this shelf for DIP switches that nobody set, and drops its frames.
 _ALL_ONES_SHELF: Final = 0xFFF
 
-_PATTERN = re.compile(r"e([0-9]{1,5})\.([0-9]{1,3})", re.ASCII)
-_EXPECTED = (
-    "expected e<shelf>.<slot> with a shelf of 0 to 65534 but not 4095, and a slot of 0 to 254"
-)
+# One spelling for each address, so that two targets cannot have the same.
+_PATTERN = re.compile(r"e(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,2})")
+_EXPECTED = "expected eSHELF.SLOT, no leading zeros, shelf 0 to 65534 but not 4095, slot 0 to 254"
 
 
 class Address(NamedTuple):
@@ -36,14 +35,14 @@ class Address(NamedTuple):
         """Raise ValueError if clients would not talk to a target with this address."""
         is_valid = 0 <= self.shelf < BROADCAST_SHELF and 0 <= self.slot < BROADCAST_SLOT
         if not is_valid or self.shelf == _ALL_ONES_SHELF:
-            raise ValueError(f"AoE address {self}: {_EXPECTED}")
+            raise ValueError(_EXPECTED)
 
 
 def parse_address(text: str) -> Address:
     """Return (shelf, slot) of a text like ``e1.1``; raises ValueError."""
     found = _PATTERN.fullmatch(text)
     if found is None:
-        raise ValueError(f"AoE address {text!r}: {_EXPECTED}")
+        raise ValueError(_EXPECTED)
     address = Address(int(found[1]), int(found[2]))
     address.check()
     return address
@@ -52,19 +51,20 @@ def parse_address(text: str) -> Address:
 class AddressMap(Generic[TargetT]):
     """Targets by address; a wildcard in either field stands for every value of that field."""
 
-    def __init__(self, targets: Mapping[Address, TargetT]) -> None:
+    def __init__(self, targets: Mapping[tuple[int, int], TargetT]) -> None:
         self._targets = dict(targets)
+        # A tuple each, made once: this is in the way of every frame.
         self._single = {address: (target,) for address, target in targets.items()}
 
     def matching(self, shelf: int, slot: int) -> tuple[TargetT, ...]:
         """Return the targets that a frame with this address is for, in the order of the map."""
-        single = self._single.get((shelf, slot))  # type: ignore[call-overload]
+        single = self._single.get((shelf, slot))
         if single is not None:
-            return single  # type: ignore[no-any-return]
+            return single
         if shelf != BROADCAST_SHELF and slot != BROADCAST_SLOT:
             return ()
         return tuple(
             target
-            for address, target in self._targets.items()
-            if shelf in (address.shelf, BROADCAST_SHELF) and slot in (address.slot, BROADCAST_SLOT)
+            for (its_shelf, its_slot), target in self._targets.items()
+            if shelf in (its_shelf, BROADCAST_SHELF) and slot in (its_slot, BROADCAST_SLOT)
         )

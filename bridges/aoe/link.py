@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What AoE needs to know of a network interface: MAC, MTU, state, and what follows from them.
 
-The socket given here serves as a handle for ioctl(2) only; frames are server.py's business.
-Source: netdevice(7); AoEr11 3.2 for the two counts.
+Frames are server.py's business. Source: netdevice(7), rtnetlink(7); AoEr11 3.2 for the two counts.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFHWADDR: Final = 0x8927
 _IFF_RUNNING: Final = 0x40
 _ARPHRD_ETHER: Final = 1
+_RTMGRP_LINK: Final = 1
 
 _NAME_BYTES: Final = 16
 _IFREQ = struct.Struct("16s24x")
@@ -70,7 +70,7 @@ class Link(NamedTuple):
 
 
 def read_link(sock: socket.socket, interface: str) -> Link:
-    """Look at an interface; raises OSError, also if AoE cannot work on it."""
+    """Look at an interface through any socket; raises OSError, also if AoE cannot work there."""
     name = os.fsencode(interface)
     if len(name) >= _NAME_BYTES:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface)
@@ -87,3 +87,28 @@ def read_link(sock: socket.socket, interface: str) -> Link:
 
 def _ioctl(sock: socket.socket, code: int, request: bytes) -> bytes:
     return fcntl.ioctl(sock.fileno(), code, request)
+
+
+def link_events() -> socket.socket:
+    """Return a socket that is readable whenever some interface has changed; raises OSError."""
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+    events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+    try:
+        events.bind((0, _RTMGRP_LINK))
+    except OSError:
+        events.close()
+        raise
+    return events
+
+
+def drain(events: socket.socket) -> None:
+    """Read every event that is there."""
+    while True:
+        try:
+            events.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # ENOBUFS: events were lost, which does not matter since none is read.
+            if error.errno != errno.ENOBUFS:
+                raise

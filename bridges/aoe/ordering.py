@@ -9,6 +9,7 @@ not overtake the write before it. Commands that do not overlap a pending write a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 # Writes are looked up by the 256-sector pieces that they touch: one or two for any frame's write.
@@ -69,16 +70,16 @@ class WriteOrder:
         finally:
             self._is_starting = False
 
-    def _overlapping(self, command: Ranged) -> list[Ranged]:
-        found: list[Ranged] = []
+    def _overlapping(self, command: Ranged) -> Iterable[Ranged]:
+        """Return pending writes whose end means that every write that overlaps has ended."""
+        found: dict[Ranged, None] = {}
         for piece in _pieces(command):
-            for earlier in self._writes.get(piece, ()):
-                if (
-                    earlier.lba < command.end_lba
-                    and command.lba < earlier.end_lba
-                    and earlier not in found
-                ):
-                    found.append(earlier)
+            for earlier in reversed(self._writes.get(piece, ())):
+                if earlier.lba < command.end_lba and command.lba < earlier.end_lba:
+                    found[earlier] = None
+                    # It waits itself for all older writes in its range.
+                    if earlier.lba <= command.lba and command.end_lba <= earlier.end_lba:
+                        break
         return found
 
     def _remove(self, command: Ranged) -> None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """AoE on one network interface: a packet socket on the event loop, and the targets behind it.
 
-The only file with sockets. All frames that have arrived are read, then all are handled, then all
+The only file that moves frames. All that have arrived are read, then all are handled, then all
 replies are sent. Nothing is dropped by design, because one lost frame stalls the Linux driver for
 seconds: while too much is under way, frames stay in the socket's receive buffer.
 
-Source: packet(7), rtnetlink(7).
+Source: packet(7).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from bridges.aoe.address import Address, AddressMap, parse_address
-from bridges.aoe.link import Link, read_link
+from bridges.aoe.link import Link, drain, link_events, read_link
 from bridges.aoe.target import AoeTarget
 from bridges.aoe.wire import ETHERTYPE, HEADER_BYTES, MIN_FRAME_BYTES, parse_destination
 from scsi_backend.target.target import Target
@@ -28,15 +29,15 @@ __all__ = ["AoeServer", "PacketPort", "parse_address"]
 
 _log = logging.getLogger(__name__)
 
-# linux/if_packet.h, asm-generic/socket.h, linux/rtnetlink.h.
+# linux/if_packet.h, asm-generic/socket.h.
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
-_RTMGRP_LINK: Final = 1
 
-# Half of what the kernel reserves: it doubles the value for its own overhead.
-_SOCKET_BUFFER_BYTES: Final = 8 << 20
+# The kernel reserves twice as much of each, for its own overhead.
+RECEIVE_BUFFER_BYTES: Final = 8 << 20
+SEND_BUFFER_BYTES: Final = 8 << 20
 _FRAMES_PER_WAKE_UP: Final = 128
 _MAX_PENDING: Final = 1024
 _RESUME_PENDING: Final = 512
@@ -49,8 +50,8 @@ _STOP_TIMEOUT_S: Final = 30.0
 class PacketPort:
     """One interface: owns its sockets, the frame buffers and the replies that are not sent yet.
 
-    ``route`` handles a frame and tells whether it is kept. ``on_link_change`` is called when the
-    interface's MAC, MTU or state has changed.
+    ``route`` handles a frame and tells whether it is kept. ``on_link_up`` is called when the
+    interface works again, or with another MAC or MTU than before.
     """
 
     def __init__(
@@ -58,14 +59,18 @@ class PacketPort:
         loop: asyncio.AbstractEventLoop,
         interface: str,
         route: Callable[[memoryview], bool],
-        on_link_change: Callable[[], None],
+        on_link_up: Callable[[], None],
+        receive_buffer_bytes: int,
+        send_buffer_bytes: int,
     ) -> None:
         self.interface = interface
         self.mac = b""
         self.sector_count = self.buffer_count = 0
         self._loop = loop
         self._route = route
-        self._on_link_change = on_link_change
+        self._on_link_up = on_link_up
+        self._receive_buffer_bytes = receive_buffer_bytes
+        self._send_buffer_bytes = send_buffer_bytes
         self._link = Link(b"", 0, False)
         self._socket: socket.socket | None = None
         self._events: socket.socket | None = None
@@ -91,10 +96,10 @@ class PacketPort:
         try:
             link = read_link(sock, self.interface)
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
-            _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+            _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, self._receive_buffer_bytes)
+            _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, self._send_buffer_bytes)
             sock.bind((self.interface, ETHERTYPE))
-            self._events = _link_events()
+            self._events = link_events()
         except OSError:
             sock.close()
             raise
@@ -115,7 +120,9 @@ class PacketPort:
                 await asyncio.wait_for(self._drained, _STOP_TIMEOUT_S)
             except TimeoutError:
                 _log.warning("%s: %d replies not sent", self.interface, self._pending)
+            self._drained = None
         sock, self._socket = self._socket, None
+        self._is_blocked = False
         self._loop.remove_writer(sock)
         sock.close()
         self._events.close()
@@ -160,14 +167,26 @@ class PacketPort:
             buffer = self._free.pop() if self._free else bytearray(self._link.frame_bytes)
             try:
                 length = recv_into(buffer)
+            except BlockingIOError:
+                self._free.append(buffer)
+                break
             except OSError as error:
                 self._free.append(buffer)
-                if not isinstance(error, BlockingIOError):
-                    # ENETDOWN, once; the socket works again when the interface is up.
-                    _log.warning("%s: %s", self.interface, error.strerror)
+                self._on_socket_error(error)
                 break
             frames.append(memoryview(buffer)[:length])
         return frames
+
+    def _on_socket_error(self, error: OSError) -> None:
+        # ENETDOWN, once; the socket works again when the interface is up.
+        _log.warning("%s: %s", self.interface, error.strerror)
+        self._watch_again()
+
+    def _watch_again(self) -> None:
+        # uvloop does not watch a socket any more once it has had an error.
+        if self._is_reading:
+            self._pause()
+            self._resume()
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -224,7 +243,8 @@ class PacketPort:
         """Some interface has changed; look whether it was this one."""
         assert self._socket is not None, "the reader is removed before the sockets are closed"
         assert self._events is not None, "the event came from it"
-        _drain(self._events)
+        drain(self._events)
+        self._watch_again()
         try:
             link = read_link(self._socket, self.interface)
         except OSError as error:
@@ -232,7 +252,8 @@ class PacketPort:
             return
         if link != self._link:
             self._take_link(link)
-            self._on_link_change()
+            if link.is_running:
+                self._on_link_up()
 
     def _take_link(self, link: Link) -> None:
         assert self._socket is not None, "the link is that of an open socket"
@@ -257,15 +278,21 @@ class AoeServer:
         loop: asyncio.AbstractEventLoop,
         interface: str,
         targets: Mapping[tuple[int, int], Target | AoeTarget],
+        *,
+        receive_buffer_bytes: int = RECEIVE_BUFFER_BYTES,
+        send_buffer_bytes: int = SEND_BUFFER_BYTES,
     ) -> None:
         """Raises ValueError for an address, AoeTargetError for a target that cannot be served."""
         self.interface = interface
-        self.targets = {
+        by_address: dict[tuple[int, int], AoeTarget] = {
             Address(*pair): _aoe_target(Address(*pair), target, loop)
             for pair, target in targets.items()
         }
-        self._map = AddressMap(self.targets)
-        self._port = PacketPort(loop, interface, self._route, self.announce)
+        self.targets = MappingProxyType(by_address)
+        self._map = AddressMap(by_address)
+        self._port = PacketPort(
+            loop, interface, self._route, self.announce, receive_buffer_bytes, send_buffer_bytes
+        )
 
     def start(self) -> None:
         """Begin to serve and announce the targets; raises OSError with the interface's name."""
@@ -312,33 +339,9 @@ def _aoe_target(
     return target
 
 
-def _set_buffer(sock: socket.socket, forced: int, bounded: int) -> None:
+def _set_buffer(sock: socket.socket, forced: int, bounded: int, size_bytes: int) -> None:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, forced, _SOCKET_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, forced, size_bytes)
     except PermissionError:
         # Without CAP_NET_ADMIN, net.core.rmem_max and wmem_max are the limits.
-        sock.setsockopt(socket.SOL_SOCKET, bounded, _SOCKET_BUFFER_BYTES)
-
-
-def _link_events() -> socket.socket:
-    """Return a socket that is readable whenever some interface has changed."""
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-    events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-    try:
-        events.bind((0, _RTMGRP_LINK))
-    except OSError:
-        events.close()
-        raise
-    return events
-
-
-def _drain(events: socket.socket) -> None:
-    while True:
-        try:
-            events.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # ENOBUFS: events were lost, which does not matter since none is read.
-            if error.errno != errno.ENOBUFS:
-                raise
+        sock.setsockopt(socket.SOL_SOCKET, bounded, size_bytes)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from bridges.driver_attributes import (
     LocalAttributes,
     NbdAttributes,
     TargetAttributes,
-    parse_aoe_name,
 )
 from bridges.listeners import Address
 
@@ -98,48 +96,6 @@ def test_attributes_are_described_and_no_others_taken(model: type[BaseModel]) ->
     valid = {"listen": ["h"]} if model is NbdAttributes else {}
     valid = {"interface": ["eth0"]} if model is AoeAttributes else valid
     assert problem(model, {**valid, "nonsense": "1"}) == "Extra inputs are not permitted"
-
-
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        ("e0.0", (0, 0)),
-        ("e1.1", (1, 1)),
-        ("e4094.254", (4094, 254)),
-        ("e4096.0", (4096, 0)),
-        ("e65534.254", (65534, 254)),
-    ],
-)
-def test_aoe_names_are_shelf_and_slot(name: str, address: tuple[int, int]) -> None:
-    assert parse_aoe_name(name) == address
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "disk",
-        "e0",
-        "0.0",
-        "e0.0.0",
-        "E0.0",
-        "e-1.0",
-        "e0.0 ",
-        "e0x1.0",
-        "e65535.0",  # broadcast
-        "e4095.0",  # Linux takes it for DIP switches that nobody set
-        "e0.255",  # broadcast
-        "e99999.0",
-        "e0.999",
-        "e00.0",  # the address of e0.0, spelled otherwise
-        "e0.01",
-        "e\u0660.0",
-    ],
-)
-def test_other_aoe_names_are_refused(name: str) -> None:
-    message = "expected eSHELF.SLOT, no leading zeros, shelf 0 to 65534 but not 4095, slot 0 to 254"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        parse_aoe_name(name)
 
 
 def test_nbd_names_have_no_slash() -> None:

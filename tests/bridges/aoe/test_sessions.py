@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of the sessions of initiators."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridges.aoe.sessions import AoeTargetError, Sessions, served_lun
+from bridges.lun import LunInfo
+from bridges.recovery import Reply
+from scsi_backend.t10 import sense
+from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.status import Status
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import Target, TargetError
+from tests.bridges.aoe.bench import Lun, ManualClock
+from tests.scsi_backend.fakes import FaultyVdisk
+
+_NOT_READY = Sense(0x02, 0x0403)
+
+
+class _Waiting:
+    """A command that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.reply: Reply | None = None
+
+    def start(self) -> None:
+        self.events.append("start")
+
+    def reject(self, reply: Reply) -> None:
+        self.events.append("reject")
+        self.reply = reply
+
+
+class _Scene:
+    """A target with one LUN, and its sessions."""
+
+    def __init__(self, limit: int = 3) -> None:
+        self.vdisk = FaultyVdisk()
+        self.lun = Lun(self.vdisk)
+        self.target = Target("aoe", "e1.1", 1)
+        self.target.add_lun(0, LunEntry(self.lun.unit))
+        self.target.is_enabled = True
+        self.infos: list[LunInfo] = []
+        self.sessions = Sessions(self.target, ManualClock(), self.infos.append, limit)
+
+    @property
+    def names(self) -> list[str]:
+        return [session.initiator_name for session in self.target.sessions]
+
+
+def _mac(number: int) -> bytes:
+    return b"\x02\0\0\0\0" + bytes((number,))
+
+
+def test_first_command_opens_a_session_named_after_the_mac() -> None:
+    scene = _Scene()
+    initiator = scene.sessions.of(bytes.fromhex("0200deadbeef"))
+    assert scene.names == ["02:00:de:ad:be:ef"]
+    assert initiator.client is not None
+    assert initiator.client.info.block_count == 1024
+    assert [info.block_count for info in scene.infos] == [1024]
+
+
+def test_an_initiator_keeps_its_session() -> None:
+    scene = _Scene()
+    assert scene.sessions.of(_mac(1)) is scene.sessions.of(_mac(1))
+    assert len(scene.sessions) == 1
+
+
+def test_when_the_table_is_full_the_longest_silent_initiator_goes() -> None:
+    scene = _Scene(limit=3)
+    for number in (1, 2, 3, 1, 4):
+        scene.sessions.of(_mac(number))
+    assert scene.names == ["02:00:00:00:00:01", "02:00:00:00:00:03", "02:00:00:00:00:04"]
+
+
+def test_an_initiator_with_commands_under_way_stays() -> None:
+    scene = _Scene(limit=2)
+    busy = scene.sessions.of(_mac(1))
+    busy.outstanding = 1
+    scene.sessions.of(_mac(2))
+    scene.sessions.of(_mac(3))
+    assert scene.names == ["02:00:00:00:00:01", "02:00:00:00:00:03"]
+
+
+def test_forged_macs_do_not_add_up() -> None:
+    scene = _Scene(limit=16)
+    for number in range(1000):
+        scene.sessions.of(number.to_bytes(6, "big"))
+    assert len(scene.sessions) == len(scene.target.sessions) == 16
+
+
+def test_commands_wait_until_the_session_is_open() -> None:
+    scene = _Scene()
+    scene.lun.held_opcodes = {Opcode.INQUIRY}
+    initiator = scene.sessions.of(_mac(1))
+    commands = [_Waiting(), _Waiting()]
+    for command in commands:
+        initiator.wait(command)
+    scene.lun.held_opcodes = set()
+    assert initiator.client is None
+    assert [command.events for command in commands] == [[], []]
+    scene.lun.release()
+    assert initiator.client is not None
+    assert [command.events for command in commands] == [["start"], ["start"]]
+
+
+def test_commands_are_rejected_if_the_session_cannot_be_opened_and_the_next_one_tries_again() -> (
+    None
+):
+    scene = _Scene()
+    scene.lun.held_opcodes = {Opcode.TEST_UNIT_READY}
+    initiator = scene.sessions.of(_mac(1))
+    command = _Waiting()
+    initiator.wait(command)
+    # Held behind the session's power-on unit attention; the retry meets the answer below.
+    scene.lun.held_opcodes = set()
+    scene.lun.answers[Opcode.TEST_UNIT_READY] = [(Status.CHECK_CONDITION, _NOT_READY)] * 2
+    held, _ = scene.lun.held.pop()
+    held.check_condition(sense.RESET_OCCURRED)
+    assert command.events == ["reject"]
+    assert command.reply == Reply(Status.CHECK_CONDITION, _NOT_READY, 0)
+    assert scene.names == []
+    late = _Waiting()
+    initiator.wait(late)
+    assert late.events == ["reject"]
+    scene.lun.answers.clear()
+    assert scene.sessions.of(_mac(1)).client is not None
+
+
+def test_a_change_of_the_lun_is_told() -> None:
+    scene = _Scene()
+    client = scene.sessions.of(_mac(1)).client
+    assert client is not None
+    scene.vdisk.new_block_count = 2048
+    scene.lun.unit.resync_size()
+    client.refresh(lambda: None)
+    assert [info.block_count for info in scene.infos] == [1024, 2048]
+
+
+def test_closing_ends_every_session() -> None:
+    scene = _Scene()
+    scene.sessions.of(_mac(1))
+    scene.sessions.of(_mac(2))
+    scene.sessions.close()
+    assert scene.names == []
+    assert len(scene.sessions) == 0
+
+
+def test_closing_while_a_session_opens_ends_it_once() -> None:
+    scene = _Scene()
+    scene.lun.held_opcodes = {Opcode.INQUIRY}
+    initiator = scene.sessions.of(_mac(1))
+    command = _Waiting()
+    initiator.wait(command)
+    scene.sessions.close()
+    held, _ = scene.lun.held.pop()
+    held.check_condition(_NOT_READY)
+    assert command.events == ["reject"]
+    assert scene.names == []
+
+
+def test_a_disabled_target_admits_nobody() -> None:
+    scene = _Scene()
+    scene.target.is_enabled = False
+    with pytest.raises(TargetError, match="not enabled"):
+        scene.sessions.of(_mac(1))
+    assert len(scene.sessions) == 0
+
+
+def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
+    target = Target("aoe", "e1.1", 1)
+    target.is_enabled = True
+    sessions = Sessions(target, ManualClock(), lambda info: None)
+    with pytest.raises(AoeTargetError, match="expected LUN 0"):
+        sessions.of(_mac(1))
+    assert target.sessions == ()
+
+
+@pytest.mark.parametrize(
+    ("luns", "expected"), [({0: "a"}, "a"), ({0: "a", 5: "b"}, "a"), ({5: "b"}, "b")]
+)
+def test_lun_0_is_served_or_the_only_one(luns: dict[int, str], expected: str) -> None:
+    assert served_lun(luns) == expected
+
+
+@pytest.mark.parametrize("luns", [{}, {1: "a", 2: "b"}])
+def test_without_lun_0_there_is_no_choice_to_make(luns: dict[int, str]) -> None:
+    with pytest.raises(AoeTargetError, match="expected LUN 0, or only one LUN"):
+        served_lun(luns)
