@@ -46,13 +46,13 @@ _NO_ADDRESSES = (
 
 @pytest.mark.parametrize("text", _NO_ADDRESSES)
 def test_addresses_that_cannot_be_used_are_refused_with_what_was_expected(text: str) -> None:
-    with pytest.raises(ValueError, match="^expected eSHELF.SLOT, no leading zeros"):
+    with pytest.raises(ValueError, match="no leading zeros"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("address", [(0xFFFF, 0), (0xFFF, 0), (0, 0xFF), (-1, 0), (0, -1)])
 def test_check_refuses_what_clients_ignore(address: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="^expected eSHELF"):
+    with pytest.raises(ValueError, match="expected eSHELF"):
         Address(*address).check()
 
 

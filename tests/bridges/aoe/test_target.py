@@ -368,7 +368,7 @@ def test_an_initiator_that_is_not_admitted_is_told_to_try_later() -> None:
 
 @pytest.mark.parametrize("address", [(0xFFFF, 1), (0xFFF, 1), (1, 0xFF)])
 def test_addresses_that_clients_ignore_are_refused(address: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="expected e<shelf>"):
+    with pytest.raises(ValueError, match="expected eSHELF"):
         AoeTarget(Address(*address), Bench().scsi_target, ManualClock())
 
 

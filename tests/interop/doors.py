@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the NBD interop tests talk to, and the foreign programs with which they do.
+
+Every program has a time limit; one that is not installed skips the test and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.bridges.daemon_process import until
+
+MIB = 1 << 20
+DISK_BYTES = 64 * MIB
+TOOL_TIMEOUT_S = 60.0
+# nbdkit with a serialized thread model ignores SIGTERM while a client is connected.
+NBDKIT_GRACE_S = 5.0
+DEBIAN_PACKAGES = {
+    "fio": "fio",
+    "nbdcopy": "libnbd-bin",
+    "nbdinfo": "libnbd-bin",
+    "nbdkit": "nbdkit",
+    "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NbdDoor:
+    """An export and the file behind it."""
+
+    uri: str
+    image: Path
+    is_nbdkit: bool = False
+
+
+def program() -> str:
+    """The bridge's own program."""
+    path = Path(sys.executable).with_name("scst-bridge")
+    if not path.exists():
+        pytest.skip(f"needs the installed program {path}")
+    return str(path)
+
+
+class Tools:
+    """Runs foreign programs in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """A file in the folder."""
+        return self.folder / name
+
+    def try_run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a program, whose failure is for the test to judge."""
+        if shutil.which(words[0]) is None:
+            package = DEBIAN_PACKAGES.get(words[0])
+            pytest.skip(f"needs {words[0]}" + (f" (Debian package {package})" if package else ""))
+        return subprocess.run(
+            words,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TOOL_TIMEOUT_S,
+            check=False,
+        )
+
+    def run(self, *words: str) -> str:
+        """Run a program that must succeed; return its standard output."""
+        done = self.try_run(*words)
+        assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run_json(self, *words: str) -> Any:
+        """Run a program that must succeed and print JSON."""
+        return json.loads(self.run(*words))
+
+
+class NbdkitProcess:
+    """``scst-bridge nbdkit -f`` with a unix socket; it must be alive when the tests are over."""
+
+    def __init__(self, path: Path, parameters: Sequence[str]) -> None:
+        if shutil.which("nbdkit") is None:
+            pytest.skip("needs nbdkit (Debian packages nbdkit, nbdkit-plugin-python)")
+        self.path = path
+        self.uri = f"nbd+unix:///?socket={quote(str(path))}"
+        self._log = path.with_suffix(".log")
+        words = [program(), "nbdkit", "-f", "-U", str(path), "--", *parameters]
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
+
+    def __enter__(self) -> NbdkitProcess:
+        try:
+            until(lambda: self._is_listening() or not self.is_alive, "nbdkit listens")
+            assert self.is_alive, self.errors
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        was_alive = self.is_alive
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(NBDKIT_GRACE_S)
+        finally:
+            self._kill()
+        assert was_alive, self.errors
+        assert self.process.returncode == 0, self.errors
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.poll() is None
+
+    @property
+    def errors(self) -> str:
+        """What the process has written."""
+        return self._log.read_text(errors="replace")
+
+    def connect(self) -> socket.socket:
+        """Open a connection."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(TOOL_TIMEOUT_S)
+        try:
+            sock.connect(str(self.path))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _is_listening(self) -> bool:
+        try:
+            self.connect().close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def configuration(folder: Path, port: int) -> str:
+    """The daemon's disks and doors; the images lie in ``folder``."""
+    return f"""\
+HANDLER vdisk_fileio {{
+    DEVICE disk {{
+        filename "{folder}/disk.img"
+        thin_provisioned 1
+        rotational 0
+    }}
+    DEVICE blocks4k {{
+        filename "{folder}/blocks4k.img"
+        blocksize 4096
+    }}
+    DEVICE frozen {{
+        filename "{folder}/frozen.img"
+        read_only 1
+    }}
+}}
+TARGET_DRIVER nbd {{
+    listen "unix:{folder}/nbd.sock"
+    listen 127.0.0.1:{port}
+    TARGET disk {{
+        LUN 0 disk
+        LUN 7 blocks4k
+        enabled 1
+    }}
+    TARGET frozen {{
+        LUN 0 frozen
+        enabled 1
+    }}
+    TARGET hidden {{
+        LUN 0 disk
+        enabled 0
+    }}
+}}
+TARGET_DRIVER scst_local {{
+    socket "{folder}/local.sock"
+    TARGET local {{
+        LUN 0 disk
+        enabled 1
+    }}
+}}
+"""

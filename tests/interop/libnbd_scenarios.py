@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libnbd as the client, run with Debian's own interpreter: libnbd_scenarios.py SCENARIO URI.
+
+Each scenario is a function; one that fails ends the process with a traceback. ``lenient`` handles
+let bad requests through, which libnbd would otherwise refuse itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import nbd
+
+BLOCK = 512
+MIB = 1 << 20
+SIZE = 64 * MIB
+NO_SUCH_FLAG = 1 << 9
+
+
+def connect(uri: str, *, lenient: bool = False) -> Any:
+    """Return a connected handle."""
+    handle = nbd.NBD()
+    if lenient:
+        handle.set_strict_mode(0)
+    handle.connect_uri(uri)
+    assert handle.get_size() == SIZE
+    return handle
+
+
+def fails(expected: str, call: Callable[..., object], *arguments: object) -> None:
+    """The call fails with one errno, and the connection goes on."""
+    try:
+        call(*arguments)
+    except nbd.Error as error:
+        assert error.errno == expected, f"{error.errno} instead of {expected}: {error.string}"
+    else:
+        raise AssertionError(f"{call} succeeded")
+
+
+def is_nbdkit(uri: str) -> bool:
+    """Whether nbdkit serves, which checks some requests itself."""
+    return "/nbd.sock" not in uri and not uri.startswith("nbd://")
+
+
+def every_command_and_flag(uri: str) -> None:
+    h = connect(uri)
+    data = random.Random(1).randbytes(MIB)
+    h.pwrite(data, 0)
+    h.pwrite(data, MIB, nbd.CMD_FLAG_FUA)
+    h.flush()
+    h.cache(2 * MIB, 0)
+    assert h.pread(2 * MIB, 0) == data + data
+    h.zero(4096, 0)
+    h.zero(4096, 4096, nbd.CMD_FLAG_NO_HOLE)
+    h.zero(4096, 8192, nbd.CMD_FLAG_FUA)
+    h.zero(4096, 12288, nbd.CMD_FLAG_FUA | nbd.CMD_FLAG_NO_HOLE)
+    h.trim(4096, 16384)
+    h.trim(4096, 20480, nbd.CMD_FLAG_FUA)
+    assert h.pread(MIB, 0) == bytes(24576) + data[24576:]
+    h.shutdown()
+
+
+def fua_is_taken_on_every_command(uri: str) -> None:
+    # proto.md: "MUST be accepted on all commands"; Linux sets it on READ.
+    h = connect(uri, lenient=True)
+    h.pread(BLOCK, 0, nbd.CMD_FLAG_FUA)
+    h.cache(BLOCK, 0, nbd.CMD_FLAG_FUA)
+    h.flush(nbd.CMD_FLAG_FUA)
+    h.shutdown()
+
+
+def wrong_flags_are_einval(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    data = b"before" * 256
+    h.pwrite(data, 0)
+    flags = [NO_SUCH_FLAG, 1 << 6, 1 << 15, nbd.CMD_FLAG_REQ_ONE, nbd.CMD_FLAG_NO_HOLE]
+    for flag in flags:
+        fails("EINVAL", h.pread, BLOCK, 0, flag)
+        fails("EINVAL", h.pwrite, b"x" * 1536, 0, flag)
+        fails("EINVAL", h.flush, flag)
+        fails("EINVAL", h.trim, BLOCK, 0, flag)
+        fails("EINVAL", h.cache, BLOCK, 0, flag)
+        if flag != nbd.CMD_FLAG_NO_HOLE:
+            fails("EINVAL", h.zero, BLOCK, 0, flag)
+    assert h.pread(len(data), 0) == data
+    h.shutdown()
+
+
+def fast_zero(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    h.pwrite(b"x" * 4096, 0)
+    expected = "ENOTSUP" if is_nbdkit(uri) else "EINVAL"
+    fails(expected, h.zero, 4096, 0, nbd.CMD_FLAG_FAST_ZERO)
+    fails(expected, h.zero, 4096, 0, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE)
+    assert h.pread(4096, 0) == b"x" * 4096
+    h.shutdown()
+
+
+def past_the_end(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    h.pwrite(b"e" * BLOCK, SIZE - BLOCK)
+    for offset in (SIZE - BLOCK, SIZE, 1 << 40, (1 << 63) - 2 * BLOCK):
+        fails("EINVAL", h.pread, 2 * BLOCK, offset)
+        fails("ENOSPC", h.pwrite, b"x" * 2 * BLOCK, offset)
+        fails("ENOSPC", h.zero, 2 * BLOCK, offset)
+        fails("EINVAL", h.trim, 2 * BLOCK, offset)
+        fails("EINVAL", h.cache, 2 * BLOCK, offset)
+    assert h.pread(BLOCK, SIZE - BLOCK) == b"e" * BLOCK
+    h.shutdown()
+
+
+def unaligned(uri: str) -> None:
+    # The minimum block size was told in the handshake.
+    h = connect(uri, lenient=True)
+    assert h.get_block_size(nbd.SIZE_MINIMUM) == BLOCK
+    h.pwrite(b"a" * 4 * BLOCK, 0)
+    for offset, length in ((1, BLOCK), (BLOCK, 100), (100, 412)):
+        fails("EINVAL", h.pread, length, offset)
+        fails("EINVAL", h.pwrite, b"x" * length, offset)
+        fails("EINVAL", h.zero, length, offset)
+    assert h.pread(4 * BLOCK, 0) == b"a" * 4 * BLOCK
+    h.shutdown()
+
+
+def payloads_over_the_maximum(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    assert h.get_block_size(nbd.SIZE_MAXIMUM) == 32 * MIB
+    h.pwrite(b"m" * (32 * MIB), MIB)
+    assert h.pread(32 * MIB, MIB) == b"m" * (32 * MIB)
+    fails("EINVAL", h.pread, 33 * MIB, 0)
+    fails("EINVAL", h.pwrite, b"x" * (33 * MIB), MIB)
+    assert h.pread(BLOCK, MIB) == b"m" * BLOCK
+    h.zero(SIZE, 0)
+    assert h.pread(MIB, MIB) == bytes(MIB)
+    h.shutdown()
+
+
+def nothing_at_all(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    h.pread(0, 0)
+    h.pwrite(b"", BLOCK)
+    h.zero(0, 0)
+    h.trim(0, 0)
+    h.cache(0, 0)
+    h.pread(BLOCK, 0)
+    h.shutdown()
+
+
+def read_only(uri: str) -> None:
+    h = connect(uri, lenient=True)
+    assert h.is_read_only()
+    fails("EPERM", h.pwrite, b"x" * 100 * BLOCK, 0)
+    fails("EPERM", h.zero, BLOCK, 0)
+    fails("EPERM", h.trim, BLOCK, 0)
+    assert h.pread(MIB, 0) == bytes(MIB)
+    h.cache(BLOCK, 0)
+    h.flush()
+    h.shutdown()
+
+
+def many_requests_in_flight(uri: str) -> None:
+    h = connect(uri)
+    chooser = random.Random(2)
+    pieces = [chooser.randbytes(chooser.choice((512, 4096, 70000 & ~511))) for _ in range(300)]
+    cookies = [
+        h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(piece)), number * 131072)
+        for number, piece in enumerate(pieces)
+    ]
+    wait(h, cookies)
+    buffers = [nbd.Buffer(len(piece)) for piece in pieces]
+    cookies = [h.aio_pread(buffer, number * 131072) for number, buffer in enumerate(buffers)]
+    wait(h, cookies)
+    for piece, buffer in zip(pieces, buffers, strict=True):
+        assert buffer.to_bytearray() == piece
+    h.shutdown()
+
+
+def wait(h: Any, cookies: list[int]) -> None:
+    """Poll until every request has ended well."""
+    open_cookies = set(cookies)
+    while open_cookies:
+        assert h.poll(20_000) == 1
+        for cookie in list(open_cookies):
+            if h.aio_command_completed(cookie):
+                open_cookies.remove(cookie)
+
+
+def disconnecting_with_requests_in_flight(uri: str) -> None:
+    h = connect(uri)
+    buffers = [nbd.Buffer(65536) for _ in range(50)]
+    cookies = [h.aio_pread(buffer, 0) for buffer in buffers]
+    h.aio_disconnect()
+    while not h.aio_is_closed():
+        assert h.poll(20_000) == 1
+    assert all(h.aio_command_completed(cookie) for cookie in cookies)
+
+
+def connections_share_one_cache(uri: str) -> None:
+    handles = [connect(uri) for _ in range(4)]
+    assert all(handle.can_multi_conn() for handle in handles)
+    for number, handle in enumerate(handles):
+        handle.pwrite(bytes((number + 1,)) * 4096, number * 4096)
+    handles[0].flush()
+    expected = b"".join(bytes((number + 1,)) * 4096 for number in range(4))
+    for handle in handles:
+        assert handle.pread(16384, 0) == expected
+        handle.shutdown()
+
+
+def options_one_by_one(uri: str) -> None:
+    h = nbd.NBD()
+    h.set_opt_mode(True)
+    h.connect_uri(uri)
+    listed: list[tuple[str, str]] = []
+
+    def note(name: str, description: str) -> int:
+        listed.append((name, description))
+        return 0
+
+    assert h.opt_list(note) == 3
+    assert listed == [("disk", "disk"), ("disk/7", "blocks4k"), ("frozen", "frozen")]
+    h.set_export_name("none")
+    fails("ENOENT", h.opt_info)
+    for name, block in (("disk/7", 4096), ("frozen", BLOCK), ("disk", BLOCK)):
+        h.set_export_name(name)
+        h.opt_info()
+        assert (h.get_size(), h.get_block_size(nbd.SIZE_MINIMUM)) == (SIZE, block)
+    fails("ENOENT", with_name, h, "hidden")
+    with_name(h, "disk")
+    assert not h.get_structured_replies_negotiated()
+    h.pread(BLOCK, 0)
+    h.shutdown()
+
+
+def with_name(h: Any, name: str) -> None:
+    """GO."""
+    h.set_export_name(name)
+    h.opt_go()
+
+
+def aborting_the_handshake(uri: str) -> None:
+    h = nbd.NBD()
+    h.set_opt_mode(True)
+    h.connect_uri(uri)
+    h.opt_abort()
+    assert h.aio_is_closed()
+
+
+def handshake_flags(uri: str) -> None:
+    # Without FIXED_NEWSTYLE libnbd uses EXPORT_NAME; without NO_ZEROES there is padding.
+    for flags in (0, nbd.HANDSHAKE_FLAG_FIXED_NEWSTYLE, nbd.HANDSHAKE_FLAG_NO_ZEROES):
+        h = nbd.NBD()
+        h.set_handshake_flags(flags)
+        h.connect_uri(uri)
+        assert h.get_size() == SIZE
+        h.pwrite(b"f" * BLOCK, 0)
+        assert h.pread(BLOCK, 0) == b"f" * BLOCK
+        h.shutdown()
+
+
+def tls_is_not_there(uri: str) -> None:
+    h = nbd.NBD()
+    h.set_tls(nbd.TLS_ALLOW)
+    h.connect_uri(uri)
+    assert not h.get_tls_negotiated()
+    h.shutdown()
+    h = nbd.NBD()
+    h.set_tls(nbd.TLS_REQUIRE)
+    try:
+        h.connect_uri(uri)
+    except nbd.Error as error:
+        assert error.errno == errno.errorcode[errno.ENOTSUP], error.string
+    else:
+        raise AssertionError("TLS was negotiated")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](sys.argv[2])
