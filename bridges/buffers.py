@@ -60,6 +60,10 @@ class Outgoing:
         self._segments: deque[_Segment] = deque()
         self._last: _Segment | None = None
         self.queued_bytes = 0
+        # What has been reserved in the chunk, and in those before it that are still in use: replies
+        # that wait for the medium take memory as much as those that wait for the peer.
+        self.used_bytes = 0
+        self._retired: dict[Chunk, int] = {}
 
     def reserve(self, length_bytes: int) -> int:
         """Set ``length_bytes`` of ``self.chunk`` aside; return where they begin."""
@@ -70,19 +74,27 @@ class Outgoing:
             chunk = self._next_chunk(length_bytes)
             start, end = 0, length_bytes
         self._tail = end
+        self.used_bytes += length_bytes
         chunk.uses += 1
         return start
 
     def _next_chunk(self, length_bytes: int) -> Chunk:
-        self.chunk.release()
+        self._retired[self.chunk] = self._tail
+        self._release(self.chunk, 1)
         self.chunk = Chunk(self._sgv, max(CHUNK_BYTES, length_bytes))
         return self.chunk
+
+    def _release(self, chunk: Chunk, uses: int) -> None:
+        chunk.release(uses)
+        if chunk.uses == 0:
+            self.used_bytes -= self._retired.pop(chunk)
 
     def shorten(self, chunk: Chunk, reserved_end: int, end: int) -> bool:
         """Give the end of a reservation back, which only the last one can; tell whether it was."""
         if chunk is not self.chunk or self._tail != reserved_end:
             return False
         self._tail = end
+        self.used_bytes -= reserved_end - end
         return True
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
@@ -115,16 +127,25 @@ class Outgoing:
             self._segments.popleft()
             if segment is self._last:
                 self._last = None
-            segment.chunk.release(segment.replies)
+            self._release(segment.chunk, segment.replies)
         if not self._segments and self.chunk.uses == 1:
-            # Nobody uses the chunk: begin at its front again, which is warm in the cache.
-            self._tail = 0
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Nobody uses the chunk: use its front again, which is warm in the cache."""
+        self.used_bytes -= self._tail
+        self._tail = 0
+        if len(self.chunk.view) > CHUNK_BYTES:
+            # One long reply shall not cost an idle connection its memory for good.
+            self.chunk.release()
+            self.chunk = Chunk(self._sgv, CHUNK_BYTES)
 
     def close(self) -> None:
         """Let go of everything that was not sent."""
         for segment in self._segments:
             segment.chunk.release(segment.replies)
         self._segments.clear()
+        self._retired.clear()
         self._last = None
-        self.queued_bytes = 0
+        self.queued_bytes = self.used_bytes = 0
         self.chunk.release()

@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 # A batch that grows beyond this leaves before the rest of it is handled: the peer can work on it
 # meanwhile, and the memory is still in the processor's cache when it is used again.
 _SEND_EARLY_BYTES = 128 << 10
-# Replies not yet taken by the peer and payloads not yet written; reading stops at this much.
+# Replies not yet taken by the peer, whether they are complete or wait for the medium, and payloads
+# not yet written; reading stops at this much.
 MAX_PENDING_BYTES = 16 << 20
 # Bytes read in one wake-up before other connections get their turn.
 _TURN_BYTES = 4 << 20
@@ -120,7 +121,7 @@ class Stream:
     @property
     def is_full(self) -> bool:
         """Whether the peer must take replies before more of its requests are handled."""
-        return self.out.queued_bytes + self.held_bytes >= MAX_PENDING_BYTES or self._is_closed
+        return self.out.used_bytes + self.held_bytes >= MAX_PENDING_BYTES or self._is_closed
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply that was reserved in ``out``."""

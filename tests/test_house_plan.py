@@ -39,6 +39,8 @@ COMPOSITION_MODULES = (
     "bridges.control*",
     "bridges.daemon*",
     "bridges.demo*",
+    # The drivers' part of the configuration.
+    "bridges.driver_attributes",
     "bridges.nbdkit*",
 )
 

@@ -204,7 +204,7 @@ def _take_unit_attentions(client: LocalClient, lun: int) -> None:
 
 
 def _block_size_bytes(client: LocalClient, lun: int) -> int:
-    """Ask for the logical block length; a unit that does not tell gets room for nothing."""
+    """Ask for the logical block length; zero for a unit that does not tell."""
     data_in = memoryview(bytearray(_READ_CAPACITY_BYTES))
-    reply = client.execute(Request(fields.read_capacity_16(len(data_in)), data_in), lun)
-    return int.from_bytes(data_in[8:12], "big") if reply.data_in_length >= 12 else 0
+    client.execute(Request(fields.read_capacity_16(len(data_in)), data_in), lun)
+    return int.from_bytes(data_in[8:12], "big")

@@ -29,7 +29,6 @@ from bridges.recovery import Reply
 from scsi_backend.t10.sense import Sense
 
 _CONNECT_TIMEOUT_S = 10.0
-_HELLO_PIECE_BYTES = 4096
 
 
 class LocalError(Exception):
@@ -239,10 +238,10 @@ def _log_in(sock: socket.socket, path: str, request: bytes, timeout_s: float) ->
 
 
 def _receive_hello(sock: socket.socket) -> HelloReply:
-    """Receive the reply to a hello, which nothing follows; raises OSError and FrameError."""
+    """Receive the reply to a hello and nothing behind it; raises OSError and FrameError."""
     data = b""
     while (parsed := HelloReply.parse(data)) is None:
-        piece = sock.recv(_HELLO_PIECE_BYTES)
+        piece = sock.recv(HelloReply.missing_bytes(data))
         if not piece:
             raise ConnectionResetError("the server closed the connection")
         data += piece

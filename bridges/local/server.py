@@ -12,10 +12,8 @@ import logging
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from pathlib import Path
 
-from bridges.listeners import Address, Listener, remove_stale_socket
+from bridges.listeners import Address, Listener
 from bridges.local.hello import Hello
 from bridges.local.session import CommandSession
 from bridges.local.wire import HelloRequest
@@ -29,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 DRIVER = "scst_local"
 
-_BACKLOG = 1024
 _HELLO_TIMEOUT_S = 10.0
 # How long a stop waits for clients to take the responses of what was under way.
 _STOP_TIMEOUT_S = 10.0
@@ -54,7 +51,9 @@ class LocalServer:
         self._loop = loop
         self._backend = backend
         self._spinner = spinner
-        self._listener = Listener(loop, _RestrictedAddress(path=path, mode=mode), self._accepted)
+        self._listener = Listener(loop, Address(path=path), self._accepted)
+        self._path = path
+        self._mode = mode
         self._hello_timeout_s = hello_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._connections: dict[Stream, _Connection] = {}
@@ -68,19 +67,22 @@ class LocalServer:
     def start(self) -> None:
         """Listen; raises OSError, also where another server listens on the path."""
         self._listener.start()
+        # Until here the mode was 0600: nobody came in whom the mode keeps out.
+        os.chmod(self._path, self._mode)
 
     async def stop(self) -> None:
         """Take no more clients and commands, answer what is under way, close every connection.
 
-        A client that does not read its responses is cut off after a while. Commands are always
-        waited for, because they use the connections' memory.
+        Clients that have not got or not read their responses after a while are cut off. Their
+        commands are waited for nevertheless, because they use the connections' memory.
         """
         self._listener.stop()
         for stream in tuple(self._connections):
             stream.end()
         if not self._connections:
             return
-        self._idle = self._loop.create_future()
+        if self._idle is None or self._idle.done():
+            self._idle = self._loop.create_future()
         timer = self._loop.call_later(self._stop_timeout_s, self._abort_all)
         try:
             await self._idle
@@ -105,35 +107,6 @@ class LocalServer:
         self._connections.pop(stream).closed()
         if self._idle is not None and not self._connections and not self._idle.done():
             self._idle.set_result(None)
-
-
-@dataclass(frozen=True, slots=True)
-class _RestrictedAddress(Address):
-    """The path of a unix socket that has the mode it shall have before anybody can connect."""
-
-    mode: int = 0o600
-
-    def listen(self) -> socket.socket:
-        """See ``Address``."""
-        try:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            remove_stale_socket(self.path)
-            return self._open()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(error.errno, f"cannot listen on {self}: {reason}") from error
-
-    def _open(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            sock.bind(self.path)
-            # Connecting is refused until listen(2), so nobody can come in between.
-            os.chmod(self.path, self.mode)
-            sock.listen(_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
 
 class _Connection:

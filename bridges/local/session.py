@@ -68,12 +68,16 @@ class Connection(Protocol):
 
 
 class _Io(Command):
-    """A command on its way, with the memory of its response and of its data-out."""
+    """A command on its way, with the memory of its response and of its data-out.
+
+    ``chunk``, ``start`` and ``end`` are what was reserved for a response with data-in; one without
+    gets its few bytes when the command ends.
+    """
 
     __slots__ = ("chunk", "end", "held_bytes", "payload", "start", "tag")
 
     tag: int
-    chunk: Chunk
+    chunk: Chunk | None
     start: int
     end: int
     payload: Chunk | None
@@ -163,23 +167,23 @@ class CommandSession:
         payload: Chunk,
     ) -> None:
         """Submit a command; ``payload`` is where its data-out lies."""
-        out = self._out
-        start = out.reserve(_RESPONSE_BYTES + room_bytes + FIXED_LENGTH)
-        chunk = out.chunk
-        first = start + _RESPONSE_BYTES
-        data_in = chunk.view[first : first + room_bytes] if room_bytes else None
-        io = _Io(cdb, data_in, data_out, self._ended)
-        io.tag, io.chunk, io.start = tag, chunk, start
-        io.end = first + room_bytes + FIXED_LENGTH
-        io.payload, io.held_bytes = None, 0
+        io = _Io(cdb, None, data_out, self._ended)
+        io.tag, io.chunk, io.payload, io.held_bytes = tag, None, None, 0
+        if room_bytes:
+            out = self._out
+            io.start = out.reserve(_RESPONSE_BYTES + room_bytes + FIXED_LENGTH)
+            io.chunk = out.chunk
+            first = io.start + _RESPONSE_BYTES
+            io.data_in = io.chunk.view[first : first + room_bytes]
+            io.end = first + room_bytes + FIXED_LENGTH
         self.open_requests += 1
         self._nexus.submit(lun, io)
         if io.status is None:
-            self._hold(io, room_bytes, payload)
+            self._hold(io, payload)
 
-    def _hold(self, io: _Io, room_bytes: int, payload: Chunk) -> None:
-        """Keep the memory of a command that is under way, and count it."""
-        io.held_bytes = _COMMAND_BYTES + room_bytes
+    def _hold(self, io: _Io, payload: Chunk) -> None:
+        """Keep the data-out of a command that is under way, and count both."""
+        io.held_bytes = _COMMAND_BYTES
         if io.data_out is not None:
             io.held_bytes += len(io.data_out)
             payload.hold()
@@ -212,26 +216,26 @@ class CommandSession:
         """Respond to a command."""
         assert isinstance(command, _Io)
         assert command.status is not None
-        io = command
+        io, out = command, self._out
         data_length = io.data_in_length
-        view, end = io.chunk.view, io.start + _RESPONSE_BYTES + data_length
-        sense_length = 0
-        if io.sense is not None:
-            sense = io.sense.encode()
-            sense_length = len(sense)
-            view[end : end + sense_length] = sense
-            end += sense_length
-        length = end - io.start - wire.LENGTH_BYTES
-        _pack_response(view, io.start, length, 2, io.status, sense_length, io.tag, data_length)
+        sense = b"" if io.sense is None else io.sense.encode()
+        length = _RESPONSE_BYTES + data_length + len(sense)
+        if io.chunk is None:
+            start = out.reserve(length)
+            chunk, end = out.chunk, start + length
+        else:
+            start, chunk = io.start, io.chunk
+            end = start + length
+            # Less comes than there was room for, if only by the sense data.
+            out.shorten(chunk, io.end, end)
+        rest = length - wire.LENGTH_BYTES
+        _pack_response(chunk.view, start, rest, 2, io.status, len(sense), io.tag, data_length)
+        if sense:
+            chunk.view[end - len(sense) : end] = sense
         self.open_requests -= 1
         if io.held_bytes:
             self._let_go(io)
-        if self._out.shorten(io.chunk, io.end, end) or end + FIXED_LENGTH >= io.end:
-            self._connection.commit(io.chunk, io.start, end)
-        else:
-            # Little came of what was reserved: do not keep all that until the peer has read it.
-            self._connection.put(bytes(view[io.start : end]))
-            io.chunk.release()
+        self._connection.commit(chunk, start, end)
         if self._farewell and self.open_requests == 0:
             self._connection.put(self._farewell)
 

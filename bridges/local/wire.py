@@ -189,6 +189,15 @@ class HelloReply:
         text = _decode(data[text_at:end], "text")
         return cls(status, version, lun, max_data_bytes, name, text), end
 
+    @staticmethod
+    def missing_bytes(data: bytes | memoryview) -> int:
+        """How many bytes a record that begins like this lacks at least."""
+        if len(data) < HELLO_REPLY.size:
+            return HELLO_REPLY.size - len(data)
+        *_, name_length, text_length = HELLO_REPLY.unpack_from(data)
+        end: int = HELLO_REPLY.size + name_length + text_length
+        return end - len(data)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandFrame:

@@ -7,11 +7,16 @@ result: a byte count or a negated errno.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 
 from scsi_backend.io.engine import Done
 from scsi_backend.io.trampoline import Trampoline
 from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.t10.opcodes import opcode_text
+from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE
+
+_log = logging.getLogger(__name__)
 
 Steps = Generator[Callable[[Done], None], int, None]
 
@@ -19,16 +24,22 @@ Steps = Generator[Callable[[Done], None], int, None]
 def run_steps(command: Command, steps: Steps) -> None:
     """Run ``steps`` to their end, then complete the command with GOOD.
 
-    A ``CheckCondition`` raised by the generator ends it with that sense data instead.
+    A ``CheckCondition`` raised by the generator ends it with that sense data instead, and an error
+    in the generator with INTERNAL TARGET FAILURE.
     """
 
     def finish(nothing: None) -> None:
         command.complete()
 
-    def fail(failure: CheckCondition) -> None:
-        command.check_condition(failure.sense)
+    def fail(failure: Exception) -> None:
+        if isinstance(failure, CheckCondition):
+            command.check_condition(failure.sense)
+        else:
+            # Nobody else would end the command once it has waited.
+            _log.error("%s failed", opcode_text(command.cdb), exc_info=failure)
+            command.check_condition(INTERNAL_TARGET_FAILURE)
 
-    Trampoline(steps, _begin, finish, CheckCondition, fail).start()
+    Trampoline(steps, _begin, finish, Exception, fail).start()
 
 
 def _begin(operation: Callable[[Done], None], done: Done) -> None:

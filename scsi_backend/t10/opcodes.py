@@ -68,5 +68,5 @@ def opcode_text(cdb: bytes | memoryview) -> str:
             name = opcode.name
     except ValueError:
         return f"opcode {cdb[0]:02X}h"
-    stem, _, width = name.rpartition("_")
+    stem, _, width = name.replace("PRE_FETCH", "PRE-FETCH").rpartition("_")
     return f"{stem.replace('_', ' ')}({width})" if width.isdigit() else name.replace("_", " ")

@@ -154,6 +154,7 @@ def test_read_only_excludes_write_caching(name: str) -> None:
         ({"size": "0x100000"}, 1 << 20),
         ({"size_mb": "3"}, 3 << 20),
         ({"size": "4096", "blocksize": "4096"}, 4096),
+        ({"size": "9223372036854775808"}, 1 << 63),
     ],
 )
 def test_size_of_nullio_is_in_bytes_or_mib(words: dict[str, str], size_bytes: int) -> None:
@@ -172,6 +173,7 @@ def test_both_sizes_exclude_each_other() -> None:
         {"size_mb": "0"},
         {"size": "513"},
         {"size": "512", "blocksize": "4096"},
+        {"size": "9223372036854776320"},
         {"size": "0x8000000000000200"},
     ],
 )

@@ -72,10 +72,11 @@ def test_who_comes_while_a_sync_runs_waits_for_the_next(fd: int, told: Told) -> 
     commit.sync(told.waiter("late"))
     assert not engine.queued
     engine.finish()
+    commit.sync(told.waiter("later"))
     assert told.results == [("early", 0)]
     assert len(engine.queued) == 1
     engine.run_all()
-    assert told.results == [("early", 0), ("late", 0)]
+    assert told.results == [("early", 0), ("late", 0), ("later", 0)]
 
 
 def test_who_comes_before_a_queued_sync_runs_is_covered_by_it(fd: int, told: Told) -> None:

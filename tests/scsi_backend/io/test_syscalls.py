@@ -136,3 +136,12 @@ def test_a_character_device_is_not_in_memory() -> None:
         assert not syscalls.is_in_memory(zero)
     finally:
         os.close(zero)
+
+
+def test_a_file_of_no_known_mount_is_not_taken_for_memory() -> None:
+    # The kernel's own tmpfs, on which memory files live, is mounted nowhere.
+    descriptor = os.memfd_create("file")
+    try:
+        assert not syscalls.is_in_memory(descriptor)
+    finally:
+        os.close(descriptor)

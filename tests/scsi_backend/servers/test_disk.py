@@ -24,7 +24,7 @@ GOLDEN = """
 28 -  READ(10)               -
 2A -  WRITE(10)              writes
 2F -  VERIFY(10)             -
-34 -  PRE FETCH(10)          -
+34 -  PRE-FETCH(10)          -
 35 -  SYNCHRONIZE CACHE(10)  -
 41 -  WRITE SAME(10)         writes
 42 -  UNMAP                  writes
@@ -32,7 +32,7 @@ GOLDEN = """
 88 -  READ(16)               -
 8A -  WRITE(16)              writes
 8F -  VERIFY(16)             -
-90 -  PRE FETCH(16)          -
+90 -  PRE-FETCH(16)          -
 91 -  SYNCHRONIZE CACHE(16)  -
 93 -  WRITE SAME(16)         writes
 9E 10 READ CAPACITY(16)      -

@@ -23,7 +23,7 @@ GOLDEN_WRITE = {
 @pytest.mark.parametrize("code", sorted(errno.errorcode))
 def test_every_errno_of_a_write_has_its_sense(code: int) -> None:
     golden = GOLDEN_WRITE.get(errno.errorcode[code])
-    expected = Sense(SenseKey.MEDIUM_ERROR, 0x0C00, 77) if golden is None else Sense(*golden)
+    expected = Sense(SenseKey.MEDIUM_ERROR, 0x0300, 77) if golden is None else Sense(*golden)
     assert write_sense(-code, 77) == expected
 
 

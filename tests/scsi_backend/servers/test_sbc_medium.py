@@ -134,7 +134,7 @@ def test_there_is_nothing_to_flush_without_a_volatile_cache(vdisk: FaultyVdisk) 
 def test_failed_flush_is_a_medium_error(vdisk: FaultyVdisk, initiator: Initiator) -> None:
     vdisk.faults.errno_of["sync"] = errno.EIO
     outcome = initiator.send(cdbs.block(cdbs.SYNCHRONIZE_CACHE, 10, 7, 0))
-    assert_check_condition(outcome, "03/0C/00", information=7)
+    assert_check_condition(outcome, "03/03/00", information=7)
 
 
 @pytest.mark.parametrize("width", [10, 16])
@@ -157,7 +157,7 @@ def test_failure_of_an_immediate_flush_is_reported_once_by_the_next_command(
     initiator.good(cdbs.TEST_UNIT_READY)
     vdisk.release()
     outcome = initiator.send(cdbs.block(cdbs.WRITE, 16, 0, 1), b"\xaa" * 512)
-    assert_check_condition(outcome, "03/0C/00", information=7, deferred=True)
+    assert_check_condition(outcome, "03/03/00", information=7, deferred=True)
     assert vdisk.blocks(0, 1) == bytes(512)
     initiator.good(cdbs.block(cdbs.WRITE, 16, 0, 1), b"\xaa" * 512)
 
@@ -175,7 +175,7 @@ def test_deferred_error_is_told_by_request_sense(vdisk: FaultyVdisk, initiator: 
     vdisk.faults.errno_of["sync"] = errno.EIO
     initiator.good(cdbs.block(cdbs.SYNCHRONIZE_CACHE, 16, 7, 0, IMMED))
     data = initiator.good(cdbs.raw("03000000fc00"), None, 252)
-    assert data.hex() == "f10003000000070a000000000c0000000000"
+    assert data.hex() == "f10003000000070a00000000030000000000"
     initiator.good(cdbs.TEST_UNIT_READY)
 
 

@@ -86,15 +86,15 @@ def test_failed_flush_of_a_write_is_a_medium_error() -> None:
     vdisk.faults.errno_of["sync"] = errno.EIO
     initiator = connect(vdisk)
     outcome = initiator.send(cdbs.block(cdbs.WRITE, 16, 5, 1, FUA), DATA)
-    assert_check_condition(outcome, "03/0C/00", information=5)
+    assert_check_condition(outcome, "03/03/00", information=5)
     initiator.good(cdbs.block(cdbs.WRITE, 16, 5, 1), DATA)
 
 
 @pytest.mark.parametrize(
     ("code", "expected", "information"),
     [
-        (errno.EIO, "03/0C/00", 5),
-        (errno.EINVAL, "03/0C/00", 5),
+        (errno.EIO, "03/03/00", 5),
+        (errno.EINVAL, "03/03/00", 5),
         (errno.ENOSPC, "07/27/07", None),
         (errno.EDQUOT, "07/27/07", None),
         (errno.EFBIG, "07/27/07", None),

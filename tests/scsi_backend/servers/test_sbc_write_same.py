@@ -188,10 +188,10 @@ def test_write_through_flushes_once_at_the_end(data: bytes, name: str) -> None:
 @pytest.mark.parametrize(
     ("operation", "code", "expected", "information"),
     [
-        ("write", errno.EIO, "03/0C/00", 5),
+        ("write", errno.EIO, "03/03/00", 5),
         ("write", errno.ENOSPC, "07/27/07", None),
-        ("write_zeros", errno.EIO, "03/0C/00", 5),
-        ("sync", errno.EIO, "03/0C/00", 5),
+        ("write_zeros", errno.EIO, "03/03/00", 5),
+        ("sync", errno.EIO, "03/03/00", 5),
     ],
 )
 def test_failed_storage_ends_the_command(

@@ -130,6 +130,22 @@ def test_check_condition_ends_the_command_and_the_steps(recorder: Recorder, is_l
     assert reached == []
 
 
+def test_error_in_steps_that_have_waited_ends_the_command_all_the_same(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held()
+
+    def steps() -> Steps:
+        yield held
+        raise RuntimeError("broken steps")
+
+    run_steps(recorder.command, steps())
+    held.finish(0)
+    assert recorder.endings == [Status.CHECK_CONDITION]
+    assert recorder.command.sense == sense.INTERNAL_TARGET_FAILURE
+    assert "broken steps" in caplog.text
+
+
 def test_operation_that_raises_check_condition_ends_the_command(recorder: Recorder) -> None:
     def operation(done: Done) -> None:
         raise CheckCondition(sense.READ_ERROR)

@@ -67,7 +67,8 @@ def test_variable_length_cdb_counts_what_follows_its_eighth_byte() -> None:
 
 
 def test_variable_length_cdb_cut_before_its_length_is_16_bytes() -> None:
-    assert cdb_length(bytes.fromhex("7f0000")) == 16
+    assert cdb_length(bytes.fromhex("7f000000000000")) == 16
+    assert cdb_length(bytes.fromhex("7f00000000000018")) == 32
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ GOLDEN = [
         "f00005000004000a000000002100" + "00cf0002",
         "7205210000000014" + "000a80000000000000000400" + "02060000cf000200",
     ),
+    (
+        sense.out_of_range(0xFFFFFFFF, FieldPointer(1, 4)),
+        "f00005ffffffff0a000000002100" + "00cc0001",
+        "7205210000000014" + "000a800000000000ffffffff" + "02060000cc000100",
+    ),
+    (
+        sense.out_of_range(0x100000000, FieldPointer(0, 0)),
+        "700005000000000a000000002100" + "00c80000",
+        "7205210000000014" + "000a80000000000100000000" + "02060000c8000000",
+    ),
     # An LBA beyond 32 bits fits the descriptor format only.
     (
         sense.out_of_range(0x123456789A, FieldPointer(2, 7)),
@@ -60,8 +70,8 @@ GOLDEN = [
     ),
     (
         sense.WRITE_ERROR.as_deferred(),
-        "710003000000000a000000000c0000000000",
-        "73030c0000000000",
+        "710003000000000a00000000030000000000",
+        "7303030000000000",
     ),
 ]
 
@@ -91,7 +101,7 @@ def test_golden_bytes_of_both_formats_parse_into_the_record(
         (sense.PARAMETER_LIST_LENGTH_ERROR, "05/1A/00"),
         (sense.SAVING_PARAMETERS_NOT_SUPPORTED, "05/39/00"),
         (sense.READ_ERROR, "03/11/00"),
-        (sense.WRITE_ERROR, "03/0C/00"),
+        (sense.WRITE_ERROR, "03/03/00"),
         (sense.WRITE_PROTECTED, "07/27/00"),
         (sense.SPACE_ALLOCATION_FAILED, "07/27/07"),
         (sense.INTERNAL_TARGET_FAILURE, "04/44/00"),
@@ -165,6 +175,12 @@ def test_bytes_beyond_the_additional_sense_length_are_ignored() -> None:
     assert Sense.decode(beyond) == sense.READ_ERROR
     fixed = bytes.fromhex("7000050000000006000000002400" + "00cf0002")
     assert Sense.decode(fixed) == Sense(SenseKey.ILLEGAL_REQUEST, 0x2400)
+
+
+def test_field_pointer_is_read_from_a_descriptor_cut_after_it() -> None:
+    data = bytes.fromhex("7205240000000007" + "02060000cf0002")
+    assert Sense.decode(data) == sense.invalid_field_in_cdb(2, 7)
+    assert Sense.decode(data[:-1]).field_pointer is None
 
 
 def test_descriptor_of_an_unknown_kind_is_skipped() -> None:

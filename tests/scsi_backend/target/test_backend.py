@@ -100,17 +100,19 @@ def test_device_behind_two_targets_is_one_logical_unit(backend: Backend, tmp_pat
     backend.close()
 
 
-def test_close_flushes_closes_the_engine_and_then_the_files(tmp_path: Path) -> None:
+def test_close_flushes_closes_the_engine_and_then_the_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = ManualEngine()
     backend = Backend(engine)
     backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
     backend.add_device("vdisk_nullio", "null", NULLIO)
     backend.add_target("nbd", "disk")
     before = len(os.listdir("/proc/self/fd"))
-    backend.close()
+    assert backend.close()
     assert engine.is_closed
     assert len(os.listdir("/proc/self/fd")) == before - 1
-    assert (dict(backend.devices), backend.targets) == ({}, ())
+    assert (dict(backend.devices), backend.targets, caplog.text) == ({}, (), "")
 
 
 class FlushFailure(SyncEngine):
@@ -125,8 +127,9 @@ class FlushFailure(SyncEngine):
 def test_close_reports_a_flush_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     backend = Backend(FlushFailure())
     backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
+    backend.add_device("vdisk_nullio", "null", NULLIO)
     with caplog.at_level(logging.ERROR):
-        backend.close()
+        assert not backend.close()
     assert "disk: the last flush failed: Input/output error" in caplog.text
 
 

@@ -200,7 +200,11 @@ def test_cdb_without_bytes_is_an_internal_failure_and_not_an_exception(
     assert "READ(16) failed" in caplog.text
 
 
-@pytest.mark.parametrize("cdb", [cdbs.TEST_UNIT_READY, bytes([0xC7]) + bytes(15)])
+@pytest.mark.parametrize(
+    "cdb",
+    [cdbs.TEST_UNIT_READY, cdbs.raw("c7"), cdbs.block(cdbs.READ, 16, 5000, 1)],
+    ids=["good", "check condition", "check condition raised"],
+)
 def test_owner_that_raises_on_completion_gets_its_error_back_and_is_told_once(cdb: bytes) -> None:
     initiator = connect(FaultyVdisk())
     told: list[int | None] = []

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hello: which target a name leads to, which versions are spoken, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridges.local.hello import Hello, HelloError, find_target
+from bridges.local.wire import HelloReply, HelloRequest, HelloStatus
+from bridges.stream import PeerError
+from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.servers.disk import disk
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.session import Session
+from scsi_backend.target.target import Target
+from tests.scsi_backend.fakes import FaultyVdisk
+
+
+def named(name: str) -> Vdisk:
+    vdisk = FaultyVdisk(8)
+    vdisk.name = name
+    return vdisk
+
+
+def target(name: str, luns: dict[int, str], *, is_enabled: bool = True) -> Target:
+    made = Target("scst_local", name, 1)
+    for lun, device in luns.items():
+        made.add_lun(lun, LunEntry(disk(named(device))))
+    made.is_enabled = is_enabled
+    return made
+
+
+TARGETS = [
+    target("off", {0: "disk0", 1: "hidden"}, is_enabled=False),
+    target("first", {300: "disk0", 7: "disk0", 1: "disk1"}),
+    target("second", {0: "disk0", 2: "disk2", 3: "first"}),
+]
+
+
+class TestFindTarget:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("first", ("first", 0)),
+            ("second", ("second", 0)),
+            # Not enabled: logging in will say so.
+            ("off", ("off", 0)),
+            # The first enabled target that maps it, at the lowest LUN.
+            ("disk0", ("first", 7)),
+            ("disk1", ("first", 1)),
+            ("disk2", ("second", 2)),
+        ],
+    )
+    def test_name_leads_to_a_target_and_a_lun(self, name: str, expected: tuple[str, int]) -> None:
+        found, lun = find_target(TARGETS, name)
+        assert (found.name, lun) == expected
+
+    @pytest.mark.parametrize("name", ["nothing", "hidden", "First", "disk0 "])
+    def test_unknown_name_is_no_such_target(self, name: str) -> None:
+        with pytest.raises(HelloError, match=f"named '{name}'") as caught:
+            find_target(TARGETS, name)
+        assert caught.value.status is HelloStatus.NO_SUCH_TARGET
+
+    def test_empty_name_is_the_only_enabled_target(self) -> None:
+        found, lun = find_target(TARGETS[:2], "")
+        assert (found.name, lun) == ("first", 0)
+
+    @pytest.mark.parametrize(
+        ("targets", "names"), [(TARGETS, "first, second"), (TARGETS[:1], "none"), ([], "none")]
+    )
+    def test_empty_name_needs_exactly_one_target(self, targets: list[Target], names: str) -> None:
+        with pytest.raises(HelloError, match=f"enabled targets are: {names}") as caught:
+            find_target(targets, "")
+        assert caught.value.status is HelloStatus.NO_SUCH_TARGET
+
+
+class Client:
+    """What a client sees of a hello."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.opened: list[tuple[Session, HelloRequest]] = []
+        self.hello = Hello(lambda: TARGETS, "local:uid=7", self._send, self._opened)
+
+    def _send(self, data: bytes) -> None:
+        self.sent += data
+
+    def _opened(self, session: Session, request: HelloRequest) -> None:
+        assert self.sent, "the reply goes before anything of the session"
+        self.opened.append((session, request))
+
+    def give(self, data: bytes) -> int:
+        return self.hello.receive(memoryview(data))
+
+    @property
+    def reply(self) -> HelloReply:
+        parsed = HelloReply.parse(self.sent)
+        assert parsed is not None
+        reply, length = parsed
+        assert length == len(self.sent)
+        return reply
+
+
+class TestHello:
+    def test_client_is_logged_in_and_told_what_it_needs(self) -> None:
+        client = Client()
+        request = HelloRequest("disk2", "me")
+        data = request.serialize()
+        assert client.give(data + b"command") == len(data)
+        assert client.reply == HelloReply(HelloStatus.OK, 1, 2, 32 << 20, "local:uid=7")
+        [(session, seen)] = client.opened
+        assert seen == request
+        assert TARGETS[2].sessions == (session,)
+        assert session.initiator_name == "local:uid=7"
+        assert not client.hello.wants_close
+        session.close()
+
+    def test_hello_in_pieces_is_waited_for(self) -> None:
+        client = Client()
+        data = HelloRequest("first").serialize()
+        for length in range(len(data)):
+            assert client.give(data[:length]) == 0
+        assert not client.sent
+        assert client.give(data) == len(data)
+        assert client.reply.status == HelloStatus.OK
+        client.opened[0][0].close()
+
+    @pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (1, 9), (1, 1), (0, 0xFFFF)])
+    def test_newest_version_that_both_speak_is_chosen(self, lowest: int, highest: int) -> None:
+        client = Client()
+        client.give(HelloRequest("first", "", lowest, highest).serialize())
+        assert (client.reply.status, client.reply.version) == (HelloStatus.OK, 1)
+        client.opened[0][0].close()
+
+    @pytest.mark.parametrize(("lowest", "highest"), [(2, 9), (0, 0), (3, 1)])
+    def test_client_of_other_versions_is_told_so(self, lowest: int, highest: int) -> None:
+        client = Client()
+        client.give(HelloRequest("first", "", lowest, highest).serialize())
+        assert client.reply == HelloReply(
+            HelloStatus.VERSION_NOT_SPOKEN,
+            text=f"versions {lowest} to {highest}: this server speaks 1",
+        )
+        assert client.hello.wants_close
+        assert not client.opened
+
+    @pytest.mark.parametrize(
+        ("name", "status", "text"),
+        [
+            ("nothing", HelloStatus.NO_SUCH_TARGET, "no target and no mapped device"),
+            ("", HelloStatus.NO_SUCH_TARGET, "no target named"),
+            ("off", HelloStatus.REFUSED, "target off is not enabled"),
+        ],
+    )
+    def test_client_that_cannot_log_in_is_told_why(
+        self, name: str, status: HelloStatus, text: str
+    ) -> None:
+        client = Client()
+        data = HelloRequest(name).serialize()
+        assert client.give(data) == len(data)
+        assert client.reply.status == status
+        assert client.reply.text.startswith(text)
+        assert client.hello.wants_close
+        assert not client.opened
+
+    @pytest.mark.parametrize(
+        ("data", "text"),
+        [
+            (b"GET / HTTP/1.1\r\n", "does not begin with SCSTLOCL"),
+            (b"SCSTLOCL\0\1\0\1\xff\xff\0\0", "name of 65535 bytes"),
+        ],
+    )
+    def test_malformed_hello_is_answered_and_ends_the_connection(
+        self, data: bytes, text: str
+    ) -> None:
+        client = Client()
+        with pytest.raises(PeerError, match=text):
+            client.give(data)
+        assert client.reply.status == HelloStatus.REFUSED
+        assert text in client.reply.text
