@@ -230,8 +230,8 @@ class Stream:
                 window = self._window()
                 count = self._sock.recv_into(window)
             if count == 0:
-                # No one is there to read replies; writes under way still complete.
-                self.abort("peer closed the connection")
+                # The peer may still read (shutdown(2) of one direction); if not, sending will tell.
+                self.end()
                 return
             budget -= count
             self._received_bytes += count
