@@ -43,15 +43,20 @@ $(VENV)/.run: pyproject.toml | packages
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.run | test-packages
+$(VENV)/.dev: pyproject.toml $(VENV)/.run
 	$(BIN)/pip install --quiet --editable '.[test,lint]'
 	touch $@
 
 .PHONY: setup
 setup: packages $(VENV)/.run ## install what serving needs (apt packages and .venv)
 
+.PHONY: setup-dev
+setup-dev: packages $(VENV)/.dev
+
+# The tests fetch Debian's kernel with apt-get, which needs its lists even if no package is missing.
 .PHONY: setup-test
-setup-test: test-packages $(VENV)/.run $(VENV)/.test
+setup-test: test-packages setup-dev
+	@apt-cache show linux-image-amd64 >/dev/null 2>&1 || apt-get update -qq
 
 .PHONY: run
 run: setup ## serve a 1 GiB sparse disk kept under var/ (AOE_IF=eth0 adds AoE)
@@ -62,7 +67,7 @@ test: setup-test ## run every test
 	$(BIN)/python -m pytest
 
 .PHONY: lint
-lint: setup-test ## ruff and mypy --strict
+lint: setup-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -150,6 +150,12 @@ class Daemon:
             await self.stop()
             raise
 
+    def resync_sizes(self) -> None:
+        """Take over the sizes of the devices' backing files and block devices."""
+        for unit in self._backend.devices.values():
+            if unit.resync_size():
+                _log.info("device %s: now %d blocks", unit.name, unit.block_count)
+
     def _reap(self) -> None:
         self._spinner.woke(self._engine)
         self._engine.reap()
@@ -168,6 +174,8 @@ class Daemon:
 async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
     """Serve until SIGTERM or SIGINT; raises ConfigError or OSError if it cannot begin.
 
+    SIGHUP makes it look at the sizes of the devices again.
+
     Tell whether everything written is on stable storage in the end.
     """
     loop = asyncio.get_running_loop()
@@ -176,6 +184,7 @@ async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
         loop.add_signal_handler(number, _on_signal, number, stopping)
     daemon = Daemon(loop, config)
     await daemon.start()
+    loop.add_signal_handler(signal.SIGHUP, daemon.resync_sizes)
     on_ready()
     await stopping.wait()
     is_stable = await daemon.stop()

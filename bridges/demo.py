@@ -30,9 +30,19 @@ def prepare(directory: Path, aoe_interface: str | None) -> Path:
             file.truncate(DISK_BYTES)
             os.fsync(file.fileno())
         fresh.rename(image)
+        _sync_folder(directory)
     conf = directory / "scst.conf"
     conf.write_text(_HEADER + unparse(tuple(_statements(directory, aoe_interface))))
     return conf
+
+
+def _sync_folder(directory: Path) -> None:
+    """Make a rename in a folder survive a power failure."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _statements(directory: Path, aoe_interface: str | None) -> list[Statement]:

@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,8 @@ _BACKLOG = 1024
 _ACCEPTS_PER_TURN = 64
 # While descriptors have run out, accepting again at once would only spin.
 _ACCEPT_PAUSE_S = 0.1
-_PEER_CREDENTIALS = struct.Struct("3i")
+# struct ucred: pid, uid, gid.
+_PEER_CREDENTIALS = struct.Struct("iII")
 # Who can connect can read and write: only the owner.
 _SOCKET_MODE = 0o600
 _PORT = re.compile("[0-9]{1,5}")
@@ -71,21 +72,34 @@ class Address:
         try:
             return self._listen_unix() if self.path else self._listen_tcp()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(error.errno, f"cannot listen on {self}: {reason}") from error
+            raise self._named(error) from error
+
+    def resolve(self) -> list[Address]:
+        """The numeric addresses that a host name stands for; raises OSError."""
+        if self.path:
+            return [self]
+        try:
+            found = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as error:
+            raise self._named(error) from error
+        hosts = dict.fromkeys(str(address[0]) for *_, address in found)
+        return [Address(host=host, port=self.port) for host in hosts]
+
+    def _named(self, error: OSError) -> OSError:
+        reason = error.strerror or str(error)
+        return OSError(error.errno, f"cannot listen on {self}: {reason}")
 
     def _listen_tcp(self) -> socket.socket:
-        found = socket.getaddrinfo(
-            self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 # [::] and 0.0.0.0 are two lines; a client is one initiator at either.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
+            sock.bind((self.host, self.port))
             sock.listen(_BACKLOG)
         except BaseException:
             sock.close()
@@ -138,18 +152,23 @@ def remove_stale_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "another server listens there")
 
 
+def peer_process(sock: socket.socket) -> tuple[int, int]:
+    """The pid and the uid of the process at the other end of a unix socket, says the kernel."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)
+    return pid, uid
+
+
 def peer_name(sock: socket.socket) -> str:
     """Name the other end for logs and as an initiator: its address, or the uid of its process."""
     if sock.family == socket.AF_UNIX:
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        _, uid, _ = _PEER_CREDENTIALS.unpack(raw)
-        return f"unix:uid={uid}"
+        return f"unix:uid={peer_process(sock)[1]}"
     host: str = sock.getpeername()[0]
     return host
 
 
 class Listener:
-    """Accepts connections on one address."""
+    """Accepts connections on an address; a host name may stand for several."""
 
     def __init__(
         self,
@@ -160,44 +179,57 @@ class Listener:
         self._loop = loop
         self.address = address
         self._accepted = accepted
-        self._sock: socket.socket | None = None
+        self._socks: list[socket.socket] = []
 
     def start(self) -> None:
-        """Open the socket; raises OSError."""
-        self._sock = self.address.listen()
-        if not self.address.path and self.address.port == 0:
-            port = self._sock.getsockname()[1]
-            self.address = Address(host=self.address.host, port=port)
-        self._loop.add_reader(self._sock, self._readable)
+        """Open the sockets; raises OSError, with none left open."""
+        try:
+            for address in self.address.resolve():
+                # The port that the kernel chose for the first is that of the others, too.
+                sock = replace(address, port=self.address.port).listen()
+                self._socks.append(sock)
+                if not address.path:
+                    self.address = replace(self.address, port=sock.getsockname()[1])
+        except OSError:
+            self._close()
+            raise
+        for sock in self._socks:
+            self._watch(sock)
 
     def stop(self) -> None:
         """Accept no more, and take the unix socket's name away."""
-        if self._sock is None:
+        if not self._socks:
             return
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
-        self._sock = None
+        for sock in self._socks:
+            self._loop.remove_reader(sock)
+        self._close()
         if self.address.path:
             Path(self.address.path).unlink(missing_ok=True)
 
-    def _readable(self) -> None:
-        assert self._sock is not None
+    def _close(self) -> None:
+        for sock in self._socks:
+            sock.close()
+        self._socks.clear()
+
+    def _watch(self, sock: socket.socket) -> None:
+        self._loop.add_reader(sock, self._readable, sock)
+
+    def _readable(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
             try:
-                sock, _ = self._sock.accept()
+                sock, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._pause(error)
+                self._pause(listening, error)
                 return
             self._accepted(sock)
 
-    def _pause(self, error: OSError) -> None:
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
         _log.error("%s: cannot accept: %s", self.address, error.strerror)
-        assert self._sock is not None
-        self._loop.remove_reader(self._sock)
-        self._loop.call_later(_ACCEPT_PAUSE_S, self._go_on)
+        self._loop.remove_reader(listening)
+        self._loop.call_later(_ACCEPT_PAUSE_S, self._go_on, listening)
 
-    def _go_on(self) -> None:
-        if self._sock is not None:
-            self._loop.add_reader(self._sock, self._readable)
+    def _go_on(self, listening: socket.socket) -> None:
+        if listening in self._socks:
+            self._watch(listening)

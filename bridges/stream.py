@@ -29,6 +29,10 @@ _SEND_EARLY_BYTES = 128 << 10
 # Replies not yet taken by the peer, whether they are complete or wait for the medium, and payloads
 # not yet written; reading stops at this much.
 MAX_PENDING_BYTES = 16 << 20
+# What a request under way takes besides its data.
+_REQUEST_BYTES = 2 << 10
+# How long a peer may take for the last replies of a connection that is ending.
+_LINGER_S = 10.0
 # Bytes read in one wake-up before other connections get their turn.
 _TURN_BYTES = 4 << 20
 _MAX_PIECES = 64
@@ -103,6 +107,7 @@ class Stream:
         self._is_ending = False
         self._is_closed = False
         self._is_finished = False
+        self._linger: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         _enlarge_buffers(sock)
 
@@ -121,7 +126,9 @@ class Stream:
     @property
     def is_full(self) -> bool:
         """Whether the peer must take replies before more of its requests are handled."""
-        return self.out.used_bytes + self.held_bytes >= MAX_PENDING_BYTES or self._is_closed
+        pending = self.out.used_bytes + self.held_bytes
+        pending += self._session.open_requests * _REQUEST_BYTES
+        return pending >= MAX_PENDING_BYTES or self._is_closed
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply that was reserved in ``out``."""
@@ -164,6 +171,8 @@ class Stream:
         _log.debug("%s: %s", self.peer, reason)
         self._stop_reading()
         self._stop_writing()
+        if self._linger is not None:
+            self._linger.cancel()
         self._sock.close()
         self._finish_if_idle()
 
@@ -298,12 +307,20 @@ class Stream:
         if self._is_closed:
             self._finish_if_idle()
         elif self._is_ending:
-            if self._session.open_requests == 0 and self.out.queued_bytes == 0:
-                self.abort("done")
+            if self._session.open_requests == 0:
+                self._close_when_sent()
         elif not self._is_reading and not self.is_full:
             self._read_more()
             # Handle what waited while the stream was full.
             self.handle_again()
+
+    def _close_when_sent(self) -> None:
+        if self.out.queued_bytes == 0:
+            self.abort("done")
+        elif self._linger is None:
+            self._linger = self._loop.call_later(
+                _LINGER_S, self.abort, "the peer did not take its last replies"
+            )
 
     def _send(self) -> None:
         out = self.out

@@ -33,8 +33,6 @@ _MIN_CDB_BYTES = 16
 # Data-out up to this is used where it was received; longer ones get memory of their own, so that
 # they need not be copied when the chunk is full.
 _IN_PLACE_BYTES = 64 << 10
-# What a command that is under way counts besides its data: it bounds how many there are.
-_COMMAND_BYTES = 1 << 10
 # A number that no LUN map has.
 _NO_LUN: Final = -1
 
@@ -182,13 +180,12 @@ class CommandSession:
             self._hold(io, payload)
 
     def _hold(self, io: _Io, payload: Chunk) -> None:
-        """Keep the data-out of a command that is under way, and count both."""
-        io.held_bytes = _COMMAND_BYTES
+        """Keep the data-out of a command that is under way, and count it."""
         if io.data_out is not None:
-            io.held_bytes += len(io.data_out)
+            io.held_bytes = len(io.data_out)
             payload.hold()
             io.payload = payload
-        self._connection.held_bytes += io.held_bytes
+            self._connection.held_bytes += io.held_bytes
 
     def _receive_directly(
         self, tag: int, lun: int, cdb: bytes, room: int, length: int, received: memoryview

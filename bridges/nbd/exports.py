@@ -18,6 +18,8 @@ from scsi_backend.target.backend import Backend
 from scsi_backend.target.target import Target, TargetError
 
 DRIVER = "nbd"
+# proto.md: strings SHOULD NOT be longer than 256 bytes, which an unknown name may be by itself.
+_QUOTED_CHARACTERS = 56
 
 
 class LunExport:
@@ -56,7 +58,8 @@ class LunExports:
         """See ``handshake.Exports``."""
         found = self._find(name)
         if found is None:
-            done(ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{name}'"))
+            quoted = name[:_QUOTED_CHARACTERS]
+            done(ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{quoted}'"))
             return
         target, lun = found
 

@@ -109,6 +109,8 @@ class Handshake:
             if used == 0:
                 break
             position += used
+        if self._is_opening and len(data) - position > _MAX_OPTION_BYTES:
+            raise PeerError("sends on without waiting for the reply to an option")
         return position
 
     def direct_received(self) -> None:
@@ -139,7 +141,9 @@ class Handshake:
         self._options += 1
         if self._options > _MAX_OPTIONS:
             raise PeerError(f"more than {_MAX_OPTIONS} options")
-        if not self._client_flags and option != Option.EXPORT_NAME:
+        assert self._client_flags is not None, "they come before the first option"
+        is_fixed = HandshakeFlag.FIXED_NEWSTYLE in self._client_flags
+        if not is_fixed and option != Option.EXPORT_NAME:
             # proto.md: a client without FIXED_NEWSTYLE cannot take option replies.
             raise PeerError(f"option {option} from a client without fixed newstyle")
         handler = self._handlers.get(option)

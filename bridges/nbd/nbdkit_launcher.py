@@ -30,6 +30,6 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     """
     package = Path(bridges.__file__).resolve().parent.parent
     paths = [str(package), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    if "PYTHONPATH" in base:
+    if base.get("PYTHONPATH"):
         paths.append(base["PYTHONPATH"])
     return {**base, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

@@ -18,7 +18,7 @@ from bridges.local.client import LocalClient
 from bridges.lun import LunInfo, probe
 from bridges.nbd import translate
 from bridges.nbd.errors import OUT_OF_RANGE, error_of
-from bridges.nbd.wire import Command, Error
+from bridges.nbd.wire import MAX_PAYLOAD_BYTES, Command, Error
 from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.io.engine import SyncEngine
@@ -171,6 +171,9 @@ class PluginExport:
             )
         if offset_bytes + length_bytes > self.info.size_bytes:
             raise PluginError(OUT_OF_RANGE.get(command, Error.EINVAL), "past the end of the disk")
+        if length_bytes > MAX_PAYLOAD_BYTES and command is not Command.WRITE_ZEROES:
+            # nbdkit itself takes up to 64 MiB.
+            raise PluginError(Error.EINVAL, f"{command.name} of {length_bytes} bytes")
 
     def _perform(self, command: Command, request: Request) -> None:
         reply = self._execute(request)

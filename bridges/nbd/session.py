@@ -90,7 +90,7 @@ class _Io(ScsiCommand):
     chunk: Chunk
     start: int
     end: int
-    # Whether its memory counts as held, and a WRITE keeps its chunk.
+    # Whether a WRITE keeps its chunk.
     is_held: bool
 
 
@@ -182,13 +182,9 @@ class TransmissionSession:
         io = _Io(
             read_16(offset >> shift, length >> shift), chunk.view[first:end], None, self._read_done
         )
-        io.cookie, io.chunk, io.start, io.end, io.is_held = cookie, chunk, start, end, False
+        io.cookie, io.chunk, io.start, io.end = cookie, chunk, start, end
         self.open_requests += 1
         self._submit(io)
-        if io.status is None:
-            # The memory is the client's to spend until the reply has left.
-            io.is_held = True
-            self._connection.held_bytes += length
 
     def _read_done(self, io: ScsiCommand) -> None:
         assert isinstance(io, _Io)
@@ -198,23 +194,18 @@ class TransmissionSession:
         chunk, start = io.chunk, io.start
         _pack_reply(chunk.view, start, wire.SIMPLE_REPLY_MAGIC, 0, io.cookie)
         self.open_requests -= 1
-        if io.is_held:
-            self._connection.held_bytes -= io.end - start - _REPLY_BYTES
         self._commit(chunk, start, io.end)
 
     def _read_ended(self, io: ScsiCommand) -> None:
         """End a READ that was tried again; on failure the reply is only its header."""
         assert isinstance(io, _Io)
-        length = io.end - io.start - _REPLY_BYTES
         error = self._error(io, Command.READ)
-        if not error and io.data_in_length < length:
+        if not error and io.data_in_length < io.end - io.start - _REPLY_BYTES:
             # What lies behind the data is another request's.
             error = Error.EIO
         end = io.start + _REPLY_BYTES if error else io.end
         _pack_reply(io.chunk.view, io.start, wire.SIMPLE_REPLY_MAGIC, error, io.cookie)
         self.open_requests -= 1
-        if io.is_held:
-            self._connection.held_bytes -= length
         self._commit(io.chunk, io.start, end)
 
     def _write(

@@ -17,8 +17,8 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|0[0-7]*|[1-9][0-9]*")
 # SPC-5 7.7.6.6: NAA 2, 3 and 5 have 8 bytes, NAA 6 has 16.
 _NAA = re.compile(r"[235][0-9a-f]{15}|6[0-9a-f]{31}")
 
-# What NBD and the kernel's file offsets have room for.
-_MAX_SIZE_BYTES = 1 << 63
+# What a signed 64-bit offset has room for; clients use those.
+_MAX_SIZE_BYTES = (1 << 63) - 1
 
 
 def _number(value: Any) -> Any:
@@ -122,7 +122,7 @@ class NullioAttributes(VdiskAttributes):
         if self.size is not None and self.size_mb is not None:
             raise ValueError("size and size_mb exclude each other")
         if not 0 < self.size_bytes <= _MAX_SIZE_BYTES or self.size_bytes % self.blocksize:
-            raise ValueError("expected a size of up to 2^63 that is a multiple of blocksize")
+            raise ValueError("expected a size below 2^63 that is a multiple of blocksize")
         return self
 
     @property

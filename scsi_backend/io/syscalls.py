@@ -40,9 +40,10 @@ def can_punch_holes(fd: int) -> bool:
     if stat.S_ISBLK(status.st_mode):
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         device = Path("/sys/dev/block", number).resolve()
+        # fallocate(2) on a block device punches holes by WRITE ZEROES, never by discard alone.
         # A partition has no queue of its own; its disk's is one folder up.
         for queue in (device / "queue", device.parent / "queue"):
-            if (limit := queue / "discard_max_bytes").exists():
+            if (limit := queue / "write_zeroes_max_bytes").exists():
                 return int(limit.read_text()) > 0
         return False
     try:

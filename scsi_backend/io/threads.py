@@ -16,6 +16,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 
@@ -30,6 +31,14 @@ _WRITE_BYTES_PER_ITEM = 1 << 20
 _log = logging.getLogger(__name__)
 
 _Item = list[tuple[Operation, Done]]
+
+
+@dataclass(slots=True)
+class _Writes:
+    """Writes to one file that go to a worker together."""
+
+    item: _Item = field(default_factory=list)
+    size_bytes: int = 0
 
 
 class ThreadEngine:
@@ -51,8 +60,8 @@ class ThreadEngine:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._finished: deque[list[tuple[Done, int]]] = deque()
         self._items: list[_Item] = []
-        self._writes: _Item = []
-        self._write_bytes = 0
+        # By file: a write must not wait for those to another disk.
+        self._writes: dict[int, _Writes] = {}
         self._scheduled = False
         self._outstanding = 0
         self._threads = [
@@ -77,10 +86,11 @@ class ThreadEngine:
 
     def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Engine.write``."""
-        self._writes.append((partial(write_fully, fd, view, offset_bytes), done))
-        self._write_bytes += len(view)
-        if len(self._writes) >= _WRITES_PER_ITEM or self._write_bytes >= _WRITE_BYTES_PER_ITEM:
-            self._seal_writes()
+        writes = self._writes.setdefault(fd, _Writes())
+        writes.item.append((partial(write_fully, fd, view, offset_bytes), done))
+        writes.size_bytes += len(view)
+        if len(writes.item) >= _WRITES_PER_ITEM or writes.size_bytes >= _WRITE_BYTES_PER_ITEM:
+            self._items.append(self._writes.pop(fd).item)
         self._arm(1)
 
     def call(self, operation: Operation, done: Done) -> None:
@@ -129,16 +139,11 @@ class ThreadEngine:
             self._scheduled = True
             self._schedule(self._kick)
 
-    def _seal_writes(self) -> None:
-        self._items.append(self._writes)
-        self._writes = []
-        self._write_bytes = 0
-
     def _kick(self) -> None:
         self._scheduled = False
-        if self._writes:
-            self._seal_writes()
         items, self._items = self._items, []
+        items += [writes.item for writes in self._writes.values()]
+        self._writes.clear()
         for item in items:
             self._queue.put(item)
 

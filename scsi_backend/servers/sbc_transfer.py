@@ -189,8 +189,8 @@ def bind_verify(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             bytchk = fields.BYTCHK.read(cdb)
             if bytchk == 2:
                 raise CheckCondition(fields.BYTCHK.invalid())
-            # Without data there is no limit: nothing is transferred.
-            if bytchk and blocks > unit.max_transfer_blocks:
+            # Even where nothing is transferred: a longer one would keep the disk for minutes.
+            if blocks > unit.max_transfer_blocks:
                 raise CheckCondition(where.length.invalid())
             expected_blocks = (0, blocks, 0, min(blocks, 1))[bytchk]
             expected = data_out_exactly(command, expected_blocks << unit.block_shift)

@@ -141,7 +141,7 @@ DEVICE = [
     (
         in_device("size 513", "vdisk_nullio"),
         2,
-        "device a: expected a size of up to 2^63 that is a multiple of blocksize",
+        "device a: expected a size below 2^63 that is a multiple of blocksize",
     ),
     (in_device("size -1", "vdisk_nullio"), 3, "device a: size '-1': expected a number"),
     (

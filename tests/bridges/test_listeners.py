@@ -13,6 +13,7 @@ import socket
 import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -352,17 +353,17 @@ class ManualLoop:
         self.readers: dict[object, Callable[[], None]] = {}
         self.timers: list[tuple[float, Callable[[], None]]] = []
 
-    def add_reader(self, fd: object, callback: Callable[[], None]) -> None:
+    def add_reader(self, fd: object, callback: Callable[..., None], *args: object) -> None:
         """See asyncio."""
-        self.readers[fd] = callback
+        self.readers[fd] = partial(callback, *args)
 
     def remove_reader(self, fd: object) -> None:
         """See asyncio; removing what is not there does no harm."""
         self.readers.pop(fd, None)
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+    def call_later(self, delay: float, callback: Callable[..., None], *args: object) -> None:
         """See asyncio."""
-        self.timers.append((delay, callback))
+        self.timers.append((delay, partial(callback, *args)))
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])

@@ -82,7 +82,13 @@ def obtain_kernel(cache: Path) -> KernelImage:
 
 def unpack(release: str, scratch: Path) -> Path:
     """Download the kernel package and return the folder in `scratch` that holds its files."""
-    run_tool(["apt-get", "download", f"linux-image-{release}"], cwd=scratch)
+    download = ["apt-get", "download", f"linux-image-{release}"]
+    try:
+        run_tool(download, cwd=scratch)
+    except HostToolError:
+        # Lists that are old name files that Debian's servers have replaced.
+        run_tool(["apt-get", "update", "-qq"])
+        run_tool(download, cwd=scratch)
     (package,) = scratch.glob("*.deb")
     unpacked = scratch / "root"
     run_tool(["dpkg", "-x", str(package), str(unpacked)])

@@ -26,7 +26,7 @@ def new_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewSite
     sites: list[Site] = []
 
     def make(**options: float) -> Site:
-        site = Site(tmp_path, LOOPS[request.param], **options)  # type: ignore[arg-type]
+        site = Site(tmp_path, LOOPS[request.param], **options)
         sites.append(site)
         return site
 

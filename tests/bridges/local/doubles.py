@@ -61,7 +61,8 @@ class Wire:
 
     @property
     def is_full(self) -> bool:
-        return self.out.used_bytes + self.held_bytes >= self.limit_bytes
+        pending = self.out.used_bytes + self.held_bytes + (self.session.open_requests << 10)
+        return pending >= self.limit_bytes
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         self.out.commit(chunk, start, end)

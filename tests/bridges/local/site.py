@@ -42,7 +42,6 @@ class Site:
         folder: Path,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
         *,
-        mode: int = 0o600,
         hello_timeout_s: float = 10.0,
         stop_timeout_s: float = 10.0,
     ) -> None:
@@ -57,7 +56,6 @@ class Site:
             self.loop,
             self.backend,
             self.path,
-            mode=mode,
             hello_timeout_s=hello_timeout_s,
             stop_timeout_s=stop_timeout_s,
         )

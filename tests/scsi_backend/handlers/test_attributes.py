@@ -154,7 +154,7 @@ def test_read_only_excludes_write_caching(name: str) -> None:
         ({"size": "0x100000"}, 1 << 20),
         ({"size_mb": "3"}, 3 << 20),
         ({"size": "4096", "blocksize": "4096"}, 4096),
-        ({"size": "9223372036854775808"}, 1 << 63),
+        ({"size": "9223372036854775296"}, (1 << 63) - 512),
     ],
 )
 def test_size_of_nullio_is_in_bytes_or_mib(words: dict[str, str], size_bytes: int) -> None:
@@ -174,11 +174,11 @@ def test_both_sizes_exclude_each_other() -> None:
         {"size": "513"},
         {"size": "512", "blocksize": "4096"},
         {"size": "9223372036854776320"},
-        {"size": "0x8000000000000200"},
+        {"size": "0x8000000000000000"},
     ],
 )
 def test_size_that_is_no_positive_multiple_of_blocksize_is_refused(words: dict[str, str]) -> None:
-    message = "expected a size of up to 2^63 that is a multiple of blocksize"
+    message = "expected a size below 2^63 that is a multiple of blocksize"
     assert refusal(NullioAttributes, words) == [message]
 
 
