@@ -18,7 +18,6 @@ from bridges.aoe.wire import ATA_DATA_OFFSET, ETHERNET_HEADER_BYTES, SECTOR_BYTE
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFHWADDR: Final = 0x8927
-_SIOCGIFINDEX: Final = 0x8933
 _IFF_RUNNING: Final = 0x40
 _ARPHRD_ETHER: Final = 1
 _RTMGRP_LINK: Final = 1
@@ -27,7 +26,6 @@ _NAME_BYTES: Final = 16
 _IFREQ = struct.Struct("16s24x")
 _FLAGS = struct.Struct("16xH")
 _MTU = struct.Struct("16xi")
-_INDEX = struct.Struct("16xi")
 _HARDWARE_ADDRESS = struct.Struct("16xH6s")
 
 # AoEr11's 36 bytes of headers, as clients subtract them from the MTU.
@@ -50,8 +48,6 @@ class Link(NamedTuple):
     mac: bytes
     mtu: int
     is_running: bool
-    # Another one under the same name is another interface.
-    interface_index: int = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -86,8 +82,7 @@ def read_link(sock: socket.socket, interface: str) -> Link:
     if mtu < _MIN_MTU:
         raise OSError(errno.EMSGSIZE, f"MTU {mtu}: expected at least {_MIN_MTU}", interface)
     (flags,) = _FLAGS.unpack_from(_ioctl(sock, _SIOCGIFFLAGS, request))
-    (index,) = _INDEX.unpack_from(_ioctl(sock, _SIOCGIFINDEX, request))
-    return Link(mac, mtu, bool(flags & _IFF_RUNNING), index)
+    return Link(mac, mtu, bool(flags & _IFF_RUNNING))
 
 
 def _ioctl(sock: socket.socket, code: int, request: bytes) -> bytes:

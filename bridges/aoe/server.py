@@ -247,8 +247,8 @@ class PacketPort:
         self._watch_again()
         try:
             link = read_link(self._socket, self.interface)
-            if link.interface_index != self._link.interface_index:
-                # The interface was deleted and made again: the socket still belongs to the old one.
+            if self._socket.getsockname()[0] != self.interface:
+                # The interface was deleted, which unbinds the socket, and made again.
                 self._socket.bind((self.interface, ETHERTYPE))
         except OSError as error:
             _log.warning("%s: %s", self.interface, error.strerror)

@@ -26,6 +26,7 @@ from tests.bridges.daemon_process import (
     nbd_section,
     sockets,
     starting,
+    until,
 )
 from tests.bridges.nbd import proto
 from tests.scsi_backend.fakes import pattern
@@ -105,6 +106,22 @@ def test_every_write_acknowledged_before_the_end_is_kept(tmp_path: Path, image: 
     for cookie, error, _ in acknowledged:
         assert error == 0
         assert data[cookie * length : (cookie + 1) * length] == pattern(cookie, length)
+
+
+def test_sighup_takes_over_the_size_of_the_image(tmp_path: Path, image: Path) -> None:
+    with daemon(all_doors(tmp_path)) as running:
+        disk = DOORS[0].open(tmp_path)
+        before = image.stat().st_size
+        with image.open("r+b") as file:
+            file.truncate(before + BLOCK_BYTES)
+        running.process.send_signal(signal.SIGHUP)
+        text = f"now {before // BLOCK_BYTES + 1} blocks"
+        until(lambda: text in running.errors, "the daemon has seen the new size")
+        # The client's next command meets the unit attention, of which it does not hear.
+        disk.read(0, 1)
+        assert disk.read(before // BLOCK_BYTES, 1) == bytes(BLOCK_BYTES)
+        disk.close()
+        assert running.stop(signal.SIGTERM) == 0
 
 
 def test_after_a_kill_the_next_start_succeeds(tmp_path: Path, image: Path) -> None:

@@ -204,6 +204,15 @@ class TestBackPressure:
         rig.session.answer()
         rig.exchange(b"", message(b"12345") + message(b"waits"))
 
+    def test_requests_without_data_are_bounded_too(self, rig: Rig) -> None:
+        rig.session.is_held = True
+        rig.peer.sendall(message(b"") * 10_000)
+        rig.until(lambda: rig.stream.is_full, "requests alone have filled the stream")
+        assert len(rig.session.held) < 10_000
+        while rig.session.held:
+            rig.session.answer()
+            rig.turn(1)
+
 
 class TestEnd:
     def test_peer_that_closes_ends_the_stream(self, rig: Rig) -> None:

@@ -85,6 +85,24 @@ class Network:
         for host in (self.target, self.client):
             host.set_link("mtu", str(mtu))
 
+    def connect(self, mtu: int = 1500) -> None:
+        """Make the link between the hosts, and wait until it carries frames."""
+        _ip(
+            *("link", "add", self.target.interface, "netns", self.target.namespace),
+            *("type", "veth"),
+            *("peer", "name", self.client.interface, "netns", self.client.namespace),
+        )
+        self.set_mtu(mtu)
+        hosts = (self.target, self.client)
+        for host in hosts:
+            host.set_link("up")
+        # Until then, frames are lost without a word.
+        wait_until(lambda: all(host.is_running for host in hosts))
+
+    def disconnect(self) -> None:
+        """Delete the link; both interfaces go with it."""
+        _ip("-n", self.target.namespace, "link", "del", self.target.interface)
+
 
 @contextmanager
 def veth_network(mtu: int = 1500) -> Iterator[Network]:
@@ -97,15 +115,7 @@ def veth_network(mtu: int = 1500) -> Iterator[Network]:
         for host in hosts:
             _add_namespace(host.namespace)
             made.append(host)
-        _ip(
-            *("link", "add", "t0", "netns", network.target.namespace, "type", "veth"),
-            *("peer", "name", "c0", "netns", network.client.namespace),
-        )
-        network.set_mtu(mtu)
-        for host in hosts:
-            host.set_link("up")
-        # Until then, frames are lost without a word.
-        wait_until(lambda: all(host.is_running for host in hosts))
+        network.connect(mtu)
         yield network
     finally:
         for host in made:

@@ -58,11 +58,11 @@ def test_longest_frame_has_an_ethernet_header_before_the_mtu() -> None:
 def test_an_interface_is_read(network: Network) -> None:
     host = network.target
     with host.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert read_link(sock, host.interface)[:3] == (host.mac, 1500, True)
+        assert read_link(sock, host.interface) == Link(host.mac, 1500, True)
         network.set_mtu(9000)
         network.client.set_link("down")
         wait_until(lambda: not read_link(sock, host.interface).is_running)
-        assert read_link(sock, host.interface)[:3] == (host.mac, 9000, False)
+        assert read_link(sock, host.interface) == Link(host.mac, 9000, False)
 
 
 def test_what_is_no_interface_for_aoe_is_refused(network: Network) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from scsi_backend.servers.disk import disk
 from tests.bridges.aoe.conftest import Run
-from tests.bridges.aoe.wired import filled_disk, overload, passes, scsi_target, serving, tag_of
+from tests.bridges.aoe.wired import (
+    Client,
+    filled_disk,
+    overload,
+    passes,
+    scsi_target,
+    serving,
+    tag_of,
+)
 from tests.interop.netns import Network
 from tests.scsi_backend.fakes import NOT_NOW, pattern
 
@@ -128,6 +136,22 @@ def test_a_link_that_comes_back_is_announced_and_served(network: Network, run: R
             while (read := await client.receive())["AOE"].cmd == 1:
                 pass
         assert announcement["AOE"].cmd == 1
+        assert bytes(read)[36:] == pattern(7, 512)
+
+    run(scenario())
+
+
+def test_an_interface_that_is_made_again_is_served(network: Network, run: Run) -> None:
+    async def scenario() -> None:
+        async with serving(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+            await client.receive()
+            network.disconnect()
+            network.connect()
+            successor = Client(network.client, network.target.mac)
+            await successor.send(successor.ata(0x24, 7))
+            while (read := await successor.receive())["AOE"].cmd == 1:
+                pass
+            successor.close()
         assert bytes(read)[36:] == pattern(7, 512)
 
     run(scenario())
