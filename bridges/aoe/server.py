@@ -250,6 +250,8 @@ class PacketPort:
             if self._socket.getsockname()[0] != self.interface:
                 # The interface was deleted, which unbinds the socket, and made again.
                 self._socket.bind((self.interface, ETHERTYPE))
+                # ENETDOWN waits there, and would be taken for the next send's.
+                self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError as error:
             _log.warning("%s: %s", self.interface, error.strerror)
             return

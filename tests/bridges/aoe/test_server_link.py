@@ -148,6 +148,8 @@ def test_an_interface_that_is_made_again_is_served(network: Network, run: Run) -
             network.disconnect()
             network.connect()
             successor = Client(network.client, network.target.mac)
+            # The server says so when it has found the new interface.
+            assert (await successor.receive())["AOE"].cmd == 1
             await successor.send(successor.ata(0x24, 7))
             while (read := await successor.receive())["AOE"].cmd == 1:
                 pass
