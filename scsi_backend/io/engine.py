@@ -32,6 +32,13 @@ class Engine(Protocol):
     def call(self, operation: Operation, done: Done) -> None:
         """Run ``operation``, which may block; an OSError it raises becomes its negated errno."""
 
+
+class WholeEngine(Protocol):
+    """The engine of a whole backend."""
+
+    def for_device(self) -> Engine:
+        """An engine whose operations those of other devices do not delay."""
+
     def close(self) -> None:
         """Finish what is outstanding and release threads and descriptors."""
 
@@ -72,6 +79,10 @@ def call_guarded(operation: Operation) -> int:
 class SyncEngine:
     """Does each operation before returning: for callers that may block, such as nbdkit's."""
 
+    def for_device(self) -> Engine:
+        """See ``WholeEngine.for_device``."""
+        return self
+
     def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""
         done(read_fully(fd, view, offset_bytes))
@@ -85,4 +96,4 @@ class SyncEngine:
         done(call_guarded(operation))
 
     def close(self) -> None:
-        """See ``Engine.close``; nothing is ever outstanding."""
+        """See ``WholeEngine.close``; nothing is ever outstanding."""

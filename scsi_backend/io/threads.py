@@ -16,11 +16,10 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 
-from scsi_backend.io.engine import Done, Operation, call_guarded, read_fully, write_fully
+from scsi_backend.io.engine import Done, Engine, Operation, call_guarded, read_fully, write_fully
 
 DEFAULT_WORKERS = 8
 # A file system lets one thread write to a file at a time, so one worker takes many writes. A read
@@ -33,19 +32,86 @@ _log = logging.getLogger(__name__)
 _Item = list[tuple[Operation, Done]]
 
 
-@dataclass(slots=True)
-class _Writes:
-    """Writes to one file that go to a worker together."""
+class _Device:
+    """The operations of one device, and the threads that perform them.
 
-    item: _Item = field(default_factory=list)
-    size_bytes: int = 0
+    Threads are started as operations need them, and stay. A device that hangs keeps its own threads
+    waiting and nobody else's.
+    """
+
+    def __init__(self, owner: ThreadEngine, workers: int) -> None:
+        self._owner = owner
+        self._workers = workers
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        # Items with the workers, finished or not, that the owner has not reaped.
+        self._busy = 0
+        self._items: list[_Item] = []
+        self._writes: _Item = []
+        self._write_bytes = 0
+
+    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """See ``Engine.read``."""
+        self._items.append([(partial(read_fully, fd, view, offset_bytes), done)])
+        self._owner.arm(self)
+
+    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """See ``Engine.write``."""
+        self._writes.append((partial(write_fully, fd, view, offset_bytes), done))
+        self._write_bytes += len(view)
+        if len(self._writes) >= _WRITES_PER_ITEM or self._write_bytes >= _WRITE_BYTES_PER_ITEM:
+            self._seal_writes()
+        self._owner.arm(self)
+
+    def call(self, operation: Operation, done: Done) -> None:
+        """See ``Engine.call``."""
+        self._items.append([(operation, done)])
+        self._owner.arm(self)
+
+    def _seal_writes(self) -> None:
+        self._items.append(self._writes)
+        self._writes = []
+        self._write_bytes = 0
+
+    def kick(self) -> None:
+        """Hand what has gathered to the workers."""
+        if self._writes:
+            self._seal_writes()
+        items, self._items = self._items, []
+        for item in items:
+            self._busy += 1
+            if self._busy > len(self._threads) < self._workers:
+                self._start_thread()
+            self._queue.put(item)
+
+    def reaped(self) -> None:
+        """One of the items is finished and told of."""
+        self._busy -= 1
+
+    def close(self) -> None:
+        """Stop the workers; nothing may be outstanding."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _start_thread(self) -> None:
+        name = f"io-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            self._owner.finished(self, [(done, _run(operation)) for operation, done in item])
 
 
 class ThreadEngine:
-    """Runs operations on a pool of threads.
+    """Runs operations on threads, and tells of their ends on the owner's thread.
 
     ``schedule`` arranges for a function to be called on the owner's thread once it has finished
     what it is doing (``loop.call_soon``). All methods and ``done`` callbacks run on that thread.
+    ``workers`` is the number of threads for each device.
     """
 
     def __init__(
@@ -54,22 +120,26 @@ class ThreadEngine:
         workers: int = DEFAULT_WORKERS,
     ) -> None:
         self._schedule = schedule
+        self._workers = workers
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._readable = select.poll()
         self._readable.register(self._eventfd, select.POLLIN)
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._finished: deque[list[tuple[Done, int]]] = deque()
-        self._items: list[_Item] = []
-        # By file: a write must not wait for those to another disk.
-        self._writes: dict[int, _Writes] = {}
-        self._scheduled = False
+        self._finished: deque[tuple[_Device, list[tuple[Done, int]]]] = deque()
+        self._devices: list[_Device] = []
+        # Devices with operations that the workers do not have yet.
+        self._armed: dict[_Device, None] = {}
         self._outstanding = 0
-        self._threads = [
-            threading.Thread(target=self._work, name=f"io-{number}", daemon=True)
-            for number in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        # For those who do not ask for one of their own.
+        self._common = self.for_device()
+        self.read = self._common.read
+        self.write = self._common.write
+        self.call = self._common.call
+
+    def for_device(self) -> Engine:
+        """See ``WholeEngine.for_device``."""
+        device = _Device(self, self._workers)
+        self._devices.append(device)
+        return device
 
     @property
     def outstanding(self) -> int:
@@ -80,23 +150,6 @@ class ThreadEngine:
         """A descriptor that is readable while finished operations wait for ``reap()``."""
         return self._eventfd
 
-    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
-        """See ``Engine.read``."""
-        self._add([(partial(read_fully, fd, view, offset_bytes), done)])
-
-    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
-        """See ``Engine.write``."""
-        writes = self._writes.setdefault(fd, _Writes())
-        writes.item.append((partial(write_fully, fd, view, offset_bytes), done))
-        writes.size_bytes += len(view)
-        if len(writes.item) >= _WRITES_PER_ITEM or writes.size_bytes >= _WRITE_BYTES_PER_ITEM:
-            self._items.append(self._writes.pop(fd).item)
-        self._arm(1)
-
-    def call(self, operation: Operation, done: Done) -> None:
-        """See ``Engine.call``."""
-        self._add([(operation, done)])
-
     def reap(self) -> None:
         """Call ``done`` for every finished operation."""
         try:
@@ -104,7 +157,8 @@ class ThreadEngine:
         except BlockingIOError:
             return
         while self._finished:
-            results = self._finished.popleft()
+            device, results = self._finished.popleft()
+            device.reaped()
             self._outstanding -= len(results)
             for done, result in results:
                 try:
@@ -123,35 +177,27 @@ class ThreadEngine:
     def close(self) -> None:
         """Finish what is outstanding, then stop the workers."""
         self.drain()
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join()
+        for device in self._devices:
+            device.close()
+        self._devices.clear()
         os.close(self._eventfd)
 
-    def _add(self, item: _Item) -> None:
-        self._items.append(item)
-        self._arm(len(item))
-
-    def _arm(self, operations: int) -> None:
-        self._outstanding += operations
-        if not self._scheduled:
-            self._scheduled = True
+    def arm(self, device: _Device) -> None:
+        """A device has one operation more."""
+        self._outstanding += 1
+        if not self._armed:
             self._schedule(self._kick)
+        self._armed[device] = None
+
+    def finished(self, device: _Device, results: list[tuple[Done, int]]) -> None:
+        """An item is finished; called by the device's workers."""
+        self._finished.append((device, results))
+        os.eventfd_write(self._eventfd, 1)
 
     def _kick(self) -> None:
-        self._scheduled = False
-        items, self._items = self._items, []
-        items += [writes.item for writes in self._writes.values()]
-        self._writes.clear()
-        for item in items:
-            self._queue.put(item)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            results = [(done, _run(operation)) for operation, done in item]
-            self._finished.append(results)
-            os.eventfd_write(self._eventfd, 1)
+        armed, self._armed = self._armed, {}
+        for device in armed:
+            device.kick()
 
 
 def _run(operation: Operation) -> int:

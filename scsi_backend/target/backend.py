@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
-from scsi_backend.io.engine import Engine
+from scsi_backend.io.engine import WholeEngine
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class Backend:
     """SCST's core: owns devices, targets and the SGV cache."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: WholeEngine) -> None:
         self.engine = engine
         self.sgv = SgvCache()
         self._devices: dict[str, LogicalUnit] = {}
@@ -55,7 +55,7 @@ class Backend:
         """Open a device (SCST's add_device); raises OSError or TargetError."""
         if name in self._devices:
             raise TargetError(f"device {name} exists already")
-        unit = disk(HANDLERS[handler].open(name, attributes, self.engine))
+        unit = disk(HANDLERS[handler].open(name, attributes, self.engine.for_device()))
         self._devices[name] = unit
         return unit
 

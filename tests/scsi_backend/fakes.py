@@ -204,6 +204,10 @@ class ManualEngine:
         self.started: deque[tuple[Done, int]] = deque()
         self.is_closed = False
 
+    def for_device(self) -> ManualEngine:
+        """See ``WholeEngine.for_device``."""
+        return self
+
     def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""
         self.call(lambda: read_fully(fd, view, offset_bytes), done)

@@ -203,15 +203,40 @@ def test_drain_of_an_idle_engine_returns(engine: ThreadEngine) -> None:
 def test_close_finishes_everything_and_stops_the_threads(loop: Loop, fd: int) -> None:
     before = threading.active_count()
     engine = ThreadEngine(loop.call_soon, workers=3)
-    assert threading.active_count() == before + 3
     results: list[int] = []
     for number in range(20):
         engine.write(fd, memoryview(b"x"), number, results.append)
+        engine.read(fd, memoryview(bytearray(1)), number, lambda result: None)
+    loop.turn()
+    # Threads come with the work, and no more than were allowed.
+    assert threading.active_count() == before + 3
     engine.close()
     assert results == [1] * 20
     assert threading.active_count() == before
     # The turn of the loop that was scheduled before comes after; it must be harmless.
     loop.turn()
+
+
+def test_a_device_that_hangs_does_not_delay_another(loop: Loop, fd: int) -> None:
+    engine = ThreadEngine(loop.call_soon, workers=2)
+    hanging, healthy = engine.for_device(), engine.for_device()
+    release = threading.Event()
+
+    def hang() -> int:
+        assert release.wait(DEADLINE_S)
+        return 0
+
+    ends: list[int] = []
+    for _ in range(10):
+        hanging.call(hang, ends.append)
+    results: list[int] = []
+    healthy.write(fd, memoryview(b"x"), 0, results.append)
+    healthy.call(lambda: 7, results.append)
+    loop.run_until(engine, lambda: len(results) == 2)
+    assert (sorted(results), ends) == ([1, 7], [])
+    release.set()
+    engine.close()
+    assert ends == [0] * 10
 
 
 def test_reap_with_nothing_finished_returns(engine: ThreadEngine) -> None:
