@@ -33,6 +33,9 @@ from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
 
+# How long a stop waits for devices that hang; the others are flushed meanwhile.
+_CLOSE_TIMEOUT_S = 30.0
+
 
 class Server(Protocol):
     """A front-end with its sockets."""
@@ -153,8 +156,11 @@ class Daemon:
     def resync_sizes(self) -> None:
         """Take over the sizes of the devices' backing files and block devices."""
         for unit in self._backend.devices.values():
-            if unit.resync_size():
-                _log.info("device %s: now %d blocks", unit.name, unit.block_count)
+            try:
+                if unit.resync_size():
+                    _log.info("device %s: now %d blocks", unit.name, unit.block_count)
+            except OSError as error:
+                _log.error("device %s: size: %s", unit.name, error.strerror)
 
     def _reap(self) -> None:
         self._spinner.woke(self._engine)
@@ -165,10 +171,14 @@ class Daemon:
 
         Tell whether everything written is on stable storage.
         """
-        await asyncio.gather(*(server.stop() for server in self._servers))
+        stops = (server.stop() for server in self._servers)
+        for outcome in await asyncio.gather(*stops, return_exceptions=True):
+            if outcome is not None:
+                # Whatever happened to a door, the devices are flushed.
+                _log.error("a server did not stop in order", exc_info=outcome)
         self._servers.clear()
         self._loop.remove_reader(self._engine.fileno())
-        return self._backend.close()
+        return self._backend.close(_CLOSE_TIMEOUT_S)
 
 
 async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
@@ -183,8 +193,8 @@ async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, number, stopping)
     daemon = Daemon(loop, config)
-    await daemon.start()
     loop.add_signal_handler(signal.SIGHUP, daemon.resync_sizes)
+    await daemon.start()
     on_ready()
     await stopping.wait()
     is_stable = await daemon.stop()

@@ -204,7 +204,10 @@ class Listener:
             self._loop.remove_reader(sock)
         self._close()
         if self.address.path:
-            Path(self.address.path).unlink(missing_ok=True)
+            try:
+                Path(self.address.path).unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("%s: cannot remove: %s", self.address, error.strerror)
 
     def _close(self) -> None:
         for sock in self._socks:

@@ -243,8 +243,12 @@ class PacketPort:
         """Some interface has changed; look whether it was this one."""
         assert self._socket is not None, "the reader is removed before the sockets are closed"
         assert self._events is not None, "the event came from it"
+        self._loop.remove_reader(self._events)
         drain(self._events)
+        # uvloop does not watch a socket any more once it has had an error (ENOBUFS here).
+        self._loop.add_reader(self._events, self._on_link_event)
         self._watch_again()
+        is_rebound = False
         try:
             link = read_link(self._socket, self.interface)
             if self._socket.getsockname()[0] != self.interface:
@@ -252,10 +256,11 @@ class PacketPort:
                 self._socket.bind((self.interface, ETHERTYPE))
                 # ENETDOWN waits there, and would be taken for the next send's.
                 self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                is_rebound = True
         except OSError as error:
             _log.warning("%s: %s", self.interface, error.strerror)
             return
-        if link != self._link:
+        if link != self._link or is_rebound:
             self._take_link(link)
             if link.is_running:
                 self._on_link_up()

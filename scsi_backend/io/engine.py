@@ -39,8 +39,11 @@ class WholeEngine(Protocol):
     def for_device(self) -> Engine:
         """An engine whose operations those of other devices do not delay."""
 
-    def close(self) -> None:
-        """Finish what is outstanding and release threads and descriptors."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish what is outstanding and release threads and descriptors.
+
+        Tell whether everything ended; what hangs longer than ``timeout_s`` is given up.
+        """
 
 
 def read_fully(fd: int, view: memoryview, offset_bytes: int) -> int:
@@ -95,5 +98,6 @@ class SyncEngine:
         """See ``Engine.call``."""
         done(call_guarded(operation))
 
-    def close(self) -> None:
+    def close(self, timeout_s: float | None = None) -> bool:
         """See ``WholeEngine.close``; nothing is ever outstanding."""
+        return True

@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -82,7 +83,10 @@ class _Device:
             self._busy += 1
             if self._busy > len(self._threads) < self._workers:
                 self._start_thread()
-            self._queue.put(item)
+            if self._threads:
+                self._queue.put(item)
+            else:
+                self._owner.finished(self, [(done, -errno.EAGAIN) for _, done in item])
 
     def reaped(self) -> None:
         """One of the items is finished and told of."""
@@ -98,8 +102,13 @@ class _Device:
     def _start_thread(self) -> None:
         name = f"io-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The limit of processes (pids.max) is reached: those that there are do the work.
+            _log.error("worker thread: %s", error)
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -167,20 +176,33 @@ class ThreadEngine:
                     # The other completions must still be told to their owners.
                     _log.exception("completion callback failed")
 
-    def drain(self) -> None:
-        """Wait for every outstanding operation and call its ``done``."""
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait for every outstanding operation and call its ``done``.
+
+        Tell whether all have ended; with a timeout, some may not have.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while self._outstanding:
             self._kick()
-            self._readable.poll()
+            left_s = None if deadline_s is None else deadline_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            self._readable.poll(None if left_s is None else left_s * 1000)
             self.reap()
+        return True
 
-    def close(self) -> None:
-        """Finish what is outstanding, then stop the workers."""
-        self.drain()
+    def close(self, timeout_s: float | None = None) -> bool:
+        """See ``WholeEngine.close``: finish what is outstanding, then stop the workers.
+
+        Operations that hang longer than ``timeout_s`` are given up with their threads.
+        """
+        if not self.drain(timeout_s):
+            return False
         for device in self._devices:
             device.close()
         self._devices.clear()
         os.close(self._eventfd)
+        return True
 
     def arm(self, device: _Device) -> None:
         """A device has one operation more."""

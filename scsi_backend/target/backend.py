@@ -67,23 +67,27 @@ class Backend:
         self._targets[driver, name] = target
         return target
 
-    def close(self) -> bool:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close every device; tell whether all flushes succeeded.
 
-        The engine is closed before the devices, finishing what is under way.
+        The engine is closed before the devices, finishing what is under way. Devices that do not
+        end that within ``timeout_s`` are left as they are, and count as not flushed.
         """
-        results: list[int] = []
+        results: dict[str, int] = {}
         for unit in self._devices.values():
             unit.vdisk.sync(partial(_note_flush, unit.name, results))
-        self.engine.close()
-        for unit in self._devices.values():
-            unit.vdisk.close()
+        if self.engine.close(timeout_s):
+            for unit in self._devices.values():
+                unit.vdisk.close()
+        for name in self._devices.keys() - results.keys():
+            _log.error("%s: hangs: given up without a last flush", name)
+        is_flushed = len(results) == len(self._devices) and not any(results.values())
         self._devices.clear()
         self._targets.clear()
-        return not any(results)
+        return is_flushed
 
 
-def _note_flush(name: str, results: list[int], result: int) -> None:
-    results.append(result)
+def _note_flush(name: str, results: dict[str, int], result: int) -> None:
+    results[name] = result
     if result < 0:
         _log.error("%s: the last flush failed: %s", name, os.strerror(-result))

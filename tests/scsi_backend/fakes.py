@@ -238,10 +238,11 @@ class ManualEngine:
             else:
                 self.finish()
 
-    def close(self) -> None:
-        """See ``Engine.close``."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """See ``WholeEngine.close``."""
         self.run_all()
         self.is_closed = True
+        return True
 
 
 def pattern(number: int, length_bytes: int) -> bytes:

@@ -157,3 +157,25 @@ def test_an_interface_that_is_made_again_is_served(network: Network, run: Run) -
         assert bytes(read)[36:] == pattern(7, 512)
 
     run(scenario())
+
+
+def test_a_flood_of_link_events_does_not_hide_the_next_one(network: Network, run: Run) -> None:
+    async def scenario() -> None:
+        async with serving(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+            await client.receive()
+            # More than the netlink socket holds while the loop stands still.
+            words = f"link set dev {network.target.interface} mtu"
+            flood = "".join(f"{words} {1400 + number % 2}\n" for number in range(1000))
+            subprocess.run(
+                ["ip", "-n", network.target.namespace, "-batch", "-"],
+                input=flood,
+                text=True,
+                check=True,
+                timeout=30,
+            )
+            await client.receive()
+            network.set_mtu(9000)
+            while (await client.receive())["AOE"].q_conf_info.sector_count != 16:
+                pass
+
+    run(scenario())

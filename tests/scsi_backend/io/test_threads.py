@@ -239,6 +239,40 @@ def test_a_device_that_hangs_does_not_delay_another(loop: Loop, fd: int) -> None
     assert ends == [0] * 10
 
 
+def test_close_gives_up_on_a_device_that_hangs_but_not_on_the_others(loop: Loop, fd: int) -> None:
+    engine = ThreadEngine(loop.call_soon, workers=1)
+    hanging, healthy = engine.for_device(), engine.for_device()
+    release = threading.Event()
+    hanging.call(lambda: int(release.wait(DEADLINE_S)), lambda result: None)
+    results: list[int] = []
+    healthy.write(fd, memoryview(b"x"), 0, results.append)
+    assert not engine.close(0.2)
+    assert results == [1]
+    release.set()
+    assert engine.close()
+
+
+def test_operations_end_although_no_thread_can_be_started(
+    loop: Loop, fd: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine = ThreadEngine(loop.call_soon)
+    results: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        engine.write(fd, memoryview(b"x"), 0, results.append)
+        loop.run_until(engine, lambda: bool(results))
+    assert results == [-errno.EAGAIN]
+    assert "can't start new thread" in caplog.text
+    # The shortage is over.
+    engine.write(fd, memoryview(b"x"), 0, results.append)
+    loop.run_until(engine, lambda: len(results) == 2)
+    assert results[1] == 1
+    assert engine.close()
+
+
 def test_reap_with_nothing_finished_returns(engine: ThreadEngine) -> None:
     engine.reap()
     assert engine.outstanding == 0

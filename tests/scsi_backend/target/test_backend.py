@@ -156,3 +156,22 @@ def test_commands_through_worker_threads_all_end_exactly_once(tmp_path: Path) ->
     assert [one.outcome.data for one in reads] == [pattern(lba, 512) for lba in range(256)]
     assert initiator.session.nexuses[0].outstanding == set()
     backend.close()
+
+
+class HangingEngine(SyncEngine):
+    """Flushes begin and never end."""
+
+    def call(self, operation: Operation, done: Done) -> None:
+        """See ``Engine.call``."""
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """See ``WholeEngine.close``."""
+        return False
+
+
+def test_close_names_a_device_that_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backend = Backend(HangingEngine())
+    backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, 1))
+    backend.add_device("vdisk_nullio", "null", NULLIO)
+    assert not backend.close(0.1)
+    assert caplog.messages == ["disk: hangs: given up without a last flush"]
