@@ -23,7 +23,8 @@ class GroupCommit:
         self._fd = fd
         self._engine = engine
         self._waiting: list[Done] = []
-        self._covered = 0
+        # How many waiters the sync covers; None until it has begun.
+        self._covered: int | None = None
         self._is_queued = False
         self._failure = 0
 
@@ -39,8 +40,12 @@ class GroupCommit:
         """
         self._waiting.append(done)
         if not self._is_queued:
-            self._is_queued = True
-            self._engine.call(self._datasync, self._finish)
+            self._queue()
+
+    def _queue(self) -> None:
+        self._is_queued = True
+        self._covered = None
+        self._engine.call(self._datasync, self._finish)
 
     def _datasync(self) -> int:
         # On an engine's thread. Who is in the list now had finished writing before; who comes
@@ -51,13 +56,14 @@ class GroupCommit:
         return self._failure
 
     def _finish(self, result: int) -> None:
-        self._failure = result
+        # A sync that the engine could not even begin has lost nothing, and covers all who wait.
+        if self._covered is not None:
+            self._failure = result
         batch = self._waiting[: self._covered]
         del self._waiting[: self._covered]
         self._is_queued = False
         if self._waiting:
-            self._is_queued = True
-            self._engine.call(self._datasync, self._finish)
+            self._queue()
         for done in batch:
             try:
                 done(result)

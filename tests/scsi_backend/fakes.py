@@ -225,6 +225,11 @@ class ManualEngine:
         operation, done = self.queued.popleft()
         self.started.append((done, call_guarded(operation)))
 
+    def refuse(self, error: int) -> None:
+        """Report the oldest queued operation as failed without having run it."""
+        _, done = self.queued.popleft()
+        done(-error)
+
     def finish(self) -> None:
         """Report the oldest operation that was run."""
         done, result = self.started.popleft()

@@ -141,6 +141,27 @@ def test_every_sync_after_a_failed_one_fails_even_if_the_file_could_be_synced(
     assert told.results == [("lost", expected), ("during", expected), ("after", expected)]
 
 
+def test_a_sync_that_could_not_be_begun_fails_its_waiters_but_no_later_one(
+    fd: int, told: Told
+) -> None:
+    engine = ManualEngine()
+    commit = GroupCommit(fd, engine)
+    for name in ("first", "second"):
+        commit.sync(told.waiter(name))
+        engine.run_all()
+        commit.sync(told.waiter(f"refused after {name}"))
+        engine.refuse(errno.EAGAIN)
+        # No endless attempts: who was told is not tried for again.
+        assert not engine.queued
+    assert told.results == [
+        ("first", 0),
+        ("refused after first", -errno.EAGAIN),
+        ("second", 0),
+        ("refused after second", -errno.EAGAIN),
+    ]
+    assert commit.failed_errno == 0
+
+
 def test_a_raising_waiter_does_not_lose_the_others(
     fd: int, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
