@@ -66,7 +66,7 @@ class TestListening:
         site.begin_stop().result(DEADLINE_S)
         assert not Path(site.path).exists()
 
-    def test_stop_without_start_is_harmless(self, new_site: NewSite) -> None:
+    def test_stopping_again_is_harmless(self, new_site: NewSite) -> None:
         site = new_site()
         site.start()
         site.begin_stop().result(DEADLINE_S)
