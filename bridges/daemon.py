@@ -22,6 +22,7 @@ from bridges.driver_attributes import (
     LocalAttributes,
     NbdAttributes,
 )
+from bridges.listen import Listen
 from bridges.local.server import LocalServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
@@ -87,7 +88,8 @@ class _Parts:
 
 def _nbd(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, NbdAttributes)
-    yield NbdServer(parts.loop, parts.backend, driver.attributes.listen, parts.spinner)
+    listens = [Listen(address) for address in driver.attributes.listen]
+    yield NbdServer(parts.loop, parts.backend, listens, parts.spinner)
 
 
 def _local(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:

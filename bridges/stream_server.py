@@ -7,8 +7,10 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
+from bridges.listen import Listen
 from bridges.listeners import Address, Listener, peer_name
 from bridges.spin import Spinner
 from bridges.stream import Stream
@@ -33,14 +35,17 @@ class Connection(Protocol):
 
 
 class StreamServer:
-    """Owns the listeners and the streams; ``connect`` makes what serves a stream."""
+    """Owns the listeners and the streams.
+
+    ``connect`` makes what serves a stream that came in by one of ``listens``.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sgv: SgvCache,
-        addresses: Iterable[Address],
-        connect: Callable[[Stream], Connection],
+        listens: Iterable[Listen],
+        connect: Callable[[Stream, Listen], Connection],
         *,
         spinner: Spinner | None = None,
         name_peer: Callable[[socket.socket], str] = peer_name,
@@ -54,7 +59,9 @@ class StreamServer:
         self._name_peer = name_peer
         self._stop_timeout_s = stop_timeout_s
         self._max_connections = max_connections
-        self._listeners = [Listener(loop, address, self._accepted) for address in addresses]
+        self._listeners = [
+            Listener(loop, listen.address, partial(self._accepted, listen)) for listen in listens
+        ]
         self._connections: dict[Stream, Connection] = {}
         self._idle: asyncio.Future[None] | None = None
 
@@ -103,7 +110,7 @@ class StreamServer:
         await asyncio.wait((self._idle,), timeout=self._stop_timeout_s)
         return self._idle.done()
 
-    def _accepted(self, sock: socket.socket) -> None:
+    def _accepted(self, listen: Listen, sock: socket.socket) -> None:
         try:
             name = self._name_peer(sock)
         except OSError:
@@ -115,7 +122,7 @@ class StreamServer:
             sock.close()
             return
         stream = Stream(self._loop, sock, self._sgv, self._closed, name, self._spinner)
-        connection = self._connect(stream)
+        connection = self._connect(stream, listen)
         self._connections[stream] = connection
         connection.start()
 

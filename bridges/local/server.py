@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 
+from bridges.listen import Listen
 from bridges.listeners import Address, peer_process
 from bridges.local.hello import Hello
 from bridges.local.session import CommandSession
@@ -42,14 +43,14 @@ class LocalServer(StreamServer):
         hello_timeout_s: float = _HELLO_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
-        def connect(stream: Stream) -> _Connection:
+        def connect(stream: Stream, listen: Listen) -> _Connection:
             timer = loop.call_later(hello_timeout_s, stream.abort, "no hello in time")
             return _Connection(backend, stream, timer)
 
         super().__init__(
             loop,
             backend.sgv,
-            [Address(path=path)],
+            [Listen(Address(path=path))],
             connect,
             spinner=spinner,
             name_peer=_process_name,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from bridges.lun import LunInfo
 from bridges.nbd import wire
+from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.translate import block_sizes, transmission_flags
 from bridges.nbd.wire import HandshakeFlag, Info, Option, OptionReply, option_reply
 from bridges.stream import PeerError
@@ -59,8 +60,8 @@ class Exports(Protocol):
 class Handshake:
     """One connection until transmission begins.
 
-    ``send`` takes bytes for the peer; ``transmit(export)`` is called when the client chose one,
-    ``resume()`` when an answer that took time is there and further bytes can be handled.
+    ``send`` takes bytes for the peer; ``transmit(export, negotiated)`` is called when the client
+    chose one, ``resume()`` when an answer that took time is there and further bytes can be handled.
     """
 
     receive_limit_bytes = 0
@@ -71,7 +72,7 @@ class Handshake:
         self,
         exports: Exports,
         send: Callable[[bytes], None],
-        transmit: Callable[[Export], None],
+        transmit: Callable[[Export, Negotiated], None],
         resume: Callable[[], None],
     ) -> None:
         self._exports = exports
@@ -230,7 +231,7 @@ class Handshake:
 
     def _begin_transmission(self, export: Export) -> None:
         self._is_done = True
-        self._transmit(export)
+        self._transmit(export, Negotiated())
 
 
 def _information(info: LunInfo) -> Iterable[bytes]:

@@ -8,9 +8,10 @@ import logging
 from collections.abc import Iterable
 
 from bridges.initiators import InitiatorPool
-from bridges.listeners import Address
+from bridges.listen import Listen
 from bridges.nbd.exports import LunExport, LunExports
 from bridges.nbd.handshake import Export, Handshake
+from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.session import TransmissionSession
 from bridges.spin import Spinner
 from bridges.stream import Stream
@@ -29,15 +30,15 @@ class NbdServer(StreamServer):
         self,
         loop: asyncio.AbstractEventLoop,
         backend: Backend,
-        addresses: Iterable[Address],
+        listens: Iterable[Listen],
         spinner: Spinner | None = None,
     ) -> None:
         pool = InitiatorPool(loop)
 
-        def connect(stream: Stream) -> _Connection:
+        def connect(stream: Stream, listen: Listen) -> _Connection:
             return _Connection(loop, backend, pool, stream)
 
-        super().__init__(loop, backend.sgv, addresses, connect, spinner=spinner)
+        super().__init__(loop, backend.sgv, listens, connect, spinner=spinner)
 
 
 class _Connection:
@@ -75,7 +76,7 @@ class _Connection:
     def _timed_out(self) -> None:
         self._stream.abort(f"no export chosen within {_HANDSHAKE_TIMEOUT_S:.0f} s")
 
-    def _transmit(self, export: Export) -> None:
+    def _transmit(self, export: Export, negotiated: Negotiated) -> None:
         assert isinstance(export, LunExport)
         assert self._timer is not None
         self._timer.cancel()
@@ -86,5 +87,5 @@ class _Connection:
             _log.info("%s: closed export %s", peer, export.name)
             export.close()
 
-        session = TransmissionSession(self._stream, export.client, self._sgv, closed)
+        session = TransmissionSession(self._stream, export.client, self._sgv, closed, negotiated)
         self._stream.replace_session(session)

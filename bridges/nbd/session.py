@@ -21,6 +21,7 @@ from bridges.lun import LunInfo
 from bridges.lun_client import LunClient
 from bridges.nbd import translate, wire
 from bridges.nbd.errors import OUT_OF_RANGE, error_of
+from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.wire import Command, CommandFlag, Error
 from bridges.recovery import ScsiError, reply_of
 from bridges.stream import PeerError
@@ -105,6 +106,7 @@ class TransmissionSession:
         client: LunClient,
         sgv: SgvCache,
         on_closed: Callable[[], None],
+        negotiated: Negotiated,
     ) -> None:
         self._connection = connection
         self._out = connection.out
@@ -114,6 +116,7 @@ class TransmissionSession:
         self._shift = client.info.block_size_bytes.bit_length() - 1
         self._sgv = sgv
         self._on_closed = on_closed
+        self._negotiated = negotiated
         self.direct: memoryview | None = None
         # The WRITE whose payload is being received into memory of its own.
         self._incoming_write: tuple[int, int, int, Chunk, int] | None = None

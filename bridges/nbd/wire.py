@@ -33,6 +33,29 @@ REQUEST: Final = struct.Struct(">IHHQQI")
 # Simple reply: magic, error, cookie; data follows a successful READ.
 SIMPLE_REPLY_MAGIC: Final = 0x67446698
 SIMPLE_REPLY: Final = struct.Struct(">IIQ")
+# Structured reply chunk: magic, flags, type, cookie, length of the payload that follows.
+CHUNK_MAGIC: Final = 0x668E33EF
+CHUNK: Final = struct.Struct(">IHHQI")
+# Extended request and reply: magic, flags, type, cookie, offset and length in bytes.
+EXTENDED_REQUEST_MAGIC: Final = 0x21E41C71
+EXTENDED_REQUEST: Final = struct.Struct(">IHHQQQ")
+EXTENDED_REPLY_MAGIC: Final = 0x6E8A278C
+EXTENDED_REPLY: Final = struct.Struct(">IHHQQQ")
+# Payloads of chunks. OFFSET_DATA: offset, then data; OFFSET_HOLE: offset and length in bytes.
+OFFSET_DATA: Final = struct.Struct(">Q")
+OFFSET_HOLE: Final = struct.Struct(">QI")
+# BLOCK_STATUS: context id, then extents of length in bytes and flags.
+BLOCK_STATUS: Final = struct.Struct(">I")
+EXTENT: Final = struct.Struct(">II")
+# BLOCK_STATUS_EXT: context id and number of extents, then extents of length in bytes and flags.
+BLOCK_STATUS_EXT: Final = struct.Struct(">II")
+EXTENT_EXT: Final = struct.Struct(">QQ")
+# ERROR: error, length of the text that follows; ERROR_OFFSET adds an offset behind the text.
+ERROR: Final = struct.Struct(">IH")
+# Payload of a BLOCK_STATUS request: effect length in bytes, then u32 context ids.
+BLOCK_STATUS_PAYLOAD: Final = struct.Struct(">Q")
+
+BASE_ALLOCATION: Final = "base:allocation"
 
 MAX_STRING_BYTES: Final = 4096
 # proto.md: without other agreement a client may send payloads up to 32 MiB.
@@ -132,6 +155,31 @@ class CommandFlag(IntFlag):
     REQ_ONE = 1 << 3
     FAST_ZERO = 1 << 4
     PAYLOAD_LEN = 1 << 5
+
+
+class ChunkFlag(IntFlag):
+    """Flags of a structured or extended reply."""
+
+    DONE = 1 << 0
+
+
+class ChunkType(IntEnum):
+    """Types of structured and extended replies."""
+
+    NONE = 0
+    OFFSET_DATA = 1
+    OFFSET_HOLE = 2
+    BLOCK_STATUS = 5
+    BLOCK_STATUS_EXT = 6
+    ERROR = (1 << 15) + 1
+    ERROR_OFFSET = (1 << 15) + 2
+
+
+class ExtentFlag(IntFlag):
+    """Flags of an extent in the context base:allocation."""
+
+    HOLE = 1 << 0
+    ZERO = 1 << 1
 
 
 class Error(IntEnum):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.stream import Stream
 from bridges.stream_server import StreamServer
@@ -51,14 +52,14 @@ class Rig:
         self.server = StreamServer(
             asyncio.get_running_loop(),
             SgvCache(),
-            [Address(path=self.path)],
+            [Listen(Address(path=self.path))],
             self._connect,
             stop_timeout_s=stop_timeout_s,
             max_connections=int(options.get("max_connections", 100)),
         )
         self.server.start()
 
-    def _connect(self, stream: Stream) -> Quiet:
+    def _connect(self, stream: Stream, listen: Listen) -> Quiet:
         self.sessions.append(Quiet(stream))
         return self.sessions[-1]
 
@@ -127,8 +128,8 @@ def test_an_address_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> No
         server = StreamServer(
             asyncio.get_running_loop(),
             SgvCache(),
-            [Address(path=str(good)), Address(path=str(bad))],
-            Quiet,
+            [Listen(Address(path=str(good))), Listen(Address(path=str(bad)))],
+            lambda stream, listen: Quiet(stream),
         )
         with pytest.raises(OSError, match="the file exists and is no socket"):
             server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.session import TransmissionSession
 from tests.bridges.nbd import proto
 from tests.bridges.nbd.fakes import ManualClock, MemoryConnection, OpenLun, open_lun
@@ -36,7 +37,7 @@ class Link:
         connection = MemoryConnection()
         closed: list[str] = []
         session = TransmissionSession(
-            connection, lun.client, connection.sgv, lambda: closed.append("closed")
+            connection, lun.client, connection.sgv, lambda: closed.append("closed"), Negotiated()
         )
         return cls(vdisk, lun, connection, session, closed)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from bridges.lun import LunInfo
 from bridges.nbd.handshake import Export, ExportError, Handshake
+from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.wire import OptionReply
 
 Opened = Callable[[Export | ExportError], None]
@@ -65,7 +66,12 @@ class Peer:
         self.rest = b""
         self.chosen: list[Export] = []
         self.resumed = 0
-        self.handshake = Handshake(exports, self.received.extend, self.chosen.append, self._resume)
+        self.negotiated: list[Negotiated] = []
+        self.handshake = Handshake(exports, self.received.extend, self._transmit, self._resume)
+
+    def _transmit(self, export: Export, negotiated: Negotiated) -> None:
+        self.chosen.append(export)
+        self.negotiated.append(negotiated)
 
     def _resume(self) -> None:
         self.resumed += 1

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
+from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.nbd.server import NbdServer
 from scsi_backend.io.threads import ThreadEngine
@@ -74,7 +75,7 @@ class Serving:
 
     def _start_server(self) -> NbdServer:
         addresses = (Address(host="127.0.0.1"), Address(path=str(self.path)))
-        server = NbdServer(self.loop, self.backend, addresses)
+        server = NbdServer(self.loop, self.backend, [Listen(address) for address in addresses])
         server.start()
         return server
 

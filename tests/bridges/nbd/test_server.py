@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.nbd.server import NbdServer
 from bridges.stream import MAX_PENDING_BYTES
@@ -336,8 +337,8 @@ def test_the_socket_of_a_server_that_crashed_is_taken_over(serve: Serve, image: 
 
 
 def test_the_socket_of_a_live_server_is_not_taken_over(serving: Serving) -> None:
-    addresses = [Address(host="127.0.0.1"), Address(path=str(serving.path))]
-    second = NbdServer(serving.loop, serving.backend, addresses)
+    listens = [Listen(Address(host="127.0.0.1")), Listen(Address(path=str(serving.path)))]
+    second = NbdServer(serving.loop, serving.backend, listens)
     with pytest.raises(OSError, match="another server listens there"):
         serving.call(second.start)
     with Client(serving.unix()).begin("disk") as client:
@@ -347,7 +348,7 @@ def test_the_socket_of_a_live_server_is_not_taken_over(serving: Serving) -> None
 def test_a_file_in_the_way_of_the_socket_is_kept(serving: Serving) -> None:
     path = serving.path.with_name("precious")
     path.write_text("data")
-    second = NbdServer(serving.loop, serving.backend, [Address(path=str(path))])
+    second = NbdServer(serving.loop, serving.backend, [Listen(Address(path=str(path)))])
     with pytest.raises(OSError, match="no socket"):
         serving.call(second.start)
     assert path.read_text() == "data"
