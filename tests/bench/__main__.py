@@ -21,7 +21,9 @@ import typer
 from rich.console import Console
 
 from tests.bench import environment, report
-from tests.bench.fio import CELLS, Cell
+from tests.bench.cells import CELLS, Cell
+from tests.bench.certificates import write_certificates
+from tests.bench.client import Load
 from tests.bench.processes import (
     RunningServer,
     ServerError,
@@ -31,19 +33,24 @@ from tests.bench.processes import (
 )
 from tests.bench.results import Failure, Results, Sample
 from tests.bench.rounds import Measured, measure, run_rounds
-from tests.bench.servers import SERVERS, Server, Site
+from tests.bench.servers import SERVERS, Server, Site, turns_of
 
 CHUNK_BYTES = 4 << 20
-# Rich takes 80 columns when the output is no terminal, too few for seven columns.
-PIPED_WIDTH = 150
+# Rich takes 80 columns when the output is no terminal; the tables need up to this many.
+PIPED_WIDTH = 100
 SERVER_KEYS = ", ".join(server.key for server in SERVERS)
 CELL_NAMES = ", ".join(cell.name for cell in CELLS)
+CERTIFICATES = "certificates"
+
+Turns = Sequence[tuple[Cell, Sequence[Server]]]
+# A server's process by key, and whether it is the one with TLS.
+Started = dict[tuple[str, bool], RunningServer]
 
 app = typer.Typer(add_completion=False)
 
 
 @contextlib.contextmanager
-def random_image(directory: Path, size_bytes: int) -> Iterator[Path]:
+def random_file(directory: Path, size_bytes: int) -> Iterator[Path]:
     """A file of random data, removed when the block is left."""
     with tempfile.NamedTemporaryFile(
         dir=directory, prefix="scst-bridge-bench-", suffix=".img"
@@ -55,37 +62,55 @@ def random_image(directory: Path, size_bytes: int) -> Iterator[Path]:
 
 
 def start_servers(
-    servers: Sequence[Server], image: Path, folder: Path, stack: contextlib.ExitStack
-) -> tuple[dict[str, RunningServer], list[Failure]]:
+    turns: Turns, image: Path, size_bytes: int, folder: Path, stack: contextlib.ExitStack
+) -> tuple[Started, list[Failure]]:
     """Start each server in a folder of its own; those that fail are reported, not raised."""
     bridge = Path(sys.executable).with_name("scst-bridge")
-    started: dict[str, RunningServer] = {}
+    started: Started = {}
     failures = []
-    for server in servers:
-        site = Site(image, folder / server.key, bridge)
-        site.folder.mkdir()
+    wanted = {
+        (server.key, cell.is_tls): plan
+        for cell, servers in turns
+        for server in servers
+        if (plan := server.plan_for(cell)) is not None
+    }
+    for (key, is_tls), plan in wanted.items():
+        own = folder / (f"{key}-tls" if is_tls else key)
+        own.mkdir()
+        site = Site(image, size_bytes, own, bridge, folder / CERTIFICATES)
         try:
-            up = stack.enter_context(running(server.plan(site), site.folder / "log"))
+            up = stack.enter_context(running(plan(site), own / "log"))
         except ServerError as error:
-            failures.append(Failure(server.key, None, str(error)))
+            failures.append(Failure(key, None, str(error), is_tls))
         else:
-            started[server.key] = up
+            started[key, is_tls] = up
     return started, failures
 
 
-def run_benchmark(
-    servers: Sequence[Server], cells: Sequence[Cell], header: environment.Environment
-) -> Results:
-    """All rounds; every process and file is gone when it returns or raises."""
+def _make_load(
+    turns: Turns, header: environment.Environment, image: Path, stack: contextlib.ExitStack
+) -> Load:
+    """What clients write: the image will do, except for a client that reads a file for it."""
     size_bytes = header.size_mib << 20
+    source = image
+    if any(cell.is_tls and cell.direction == "write" for cell, _ in turns):
+        source = stack.enter_context(random_file(Path(header.directory), size_bytes))
+    return Load(size_bytes, header.seconds, source)
+
+
+def run_benchmark(turns: Turns, header: environment.Environment) -> Results:
+    """All rounds; every process and file is gone when it returns or raises."""
     progress = Console(stderr=True)
     samples = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scst-bridge-bench-")))
-        image = stack.enter_context(random_image(Path(header.directory), size_bytes))
+        image = stack.enter_context(random_file(Path(header.directory), header.size_mib << 20))
+        load = _make_load(turns, header, image, stack)
+        (folder / CERTIFICATES).mkdir()
+        write_certificates(folder / CERTIFICATES)
         stack.callback(kill_children)
         status = stack.enter_context(progress.status("starting the servers"))
-        started, failures = start_servers(servers, image, folder, stack)
+        started, failures = start_servers(turns, image, load.size_bytes, folder, stack)
         for failure in failures:
             report.print_failure(progress, failure)
 
@@ -94,9 +119,13 @@ def run_benchmark(
             # What the last run wrote must not reach the disk during this one.
             with image.open("rb") as written:
                 os.fsync(written.fileno())
-            return measure(started[key], cell, size_bytes, header.seconds)
+            return measure(started[key, cell.is_tls], cell, load)
 
-        for outcome in run_rounds(tuple(started), cells, header.runs, measure_one):
+        able = [
+            (cell, [server.key for server in servers if (server.key, cell.is_tls) in started])
+            for cell, servers in turns
+        ]
+        for outcome in run_rounds(able, header.runs, measure_one):
             if isinstance(outcome, Sample):
                 samples.append(outcome)
             else:
@@ -134,6 +163,14 @@ def main(
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Rounds over all servers.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one fio run.")] = 2.0,
+    is_quick: Annotated[
+        bool | None,
+        typer.Option(
+            "--quick/--all",
+            help="Plugins and nbdkit memory under six cells only (default: --all with --server "
+            "or --cell, else --quick, which takes some ten minutes).",
+        ),
+    ] = None,
     directory: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Where the image is made.")
     ] = Path("/dev/shm"),
@@ -142,7 +179,7 @@ def main(
         Path | None, typer.Option("--json", dir_okay=False, help="Write all figures here, too.")
     ] = None,
 ) -> None:
-    """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server, under fio."""
+    """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server."""
     servers, cells = _chosen_servers(server or []), _chosen_cells(cell or [])
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
@@ -152,7 +189,10 @@ def main(
         console = Console(width=PIPED_WIDTH)
     header = environment.collect(directory.resolve(), size_mib, runs, seconds)
     report.print_header(console, header)
-    finished = report.Report(header, servers, cells, run_benchmark(servers, cells, header))
+    if is_quick is None:
+        is_quick = not server and not cell
+    order = turns_of(servers, cells, is_quick=is_quick)
+    finished = report.Report(header, servers, cells, run_benchmark(order, header))
     report.print_report(console, finished)
     if json_file is not None:
         json_file.write_text(report.to_json(finished))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 VERSION_COMMANDS = (
     ("fio", "--version"),
+    ("nbdcopy", "--version"),
     ("nbdkit", "--version"),
     ("qemu-nbd", "--version"),
     ("nbd-server", "-V"),

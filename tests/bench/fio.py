@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Load: the benchmark's cells, the fio command line of each, and fio's JSON read back.
+"""Load by fio: the command line of a cell, and fio's JSON read back.
 
 Knows nothing about servers: it is given a URI (libnbd, nbd_connect_uri(3)). The client is
 fio's nbd engine. Latencies are fio's "lat" (submission to completion), because the
@@ -10,58 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-from dataclasses import dataclass
+
+from tests.bench.cells import Cell
+from tests.bench.client import OVERHEAD_S, Load, LoadError, Measurement, run_to_end
 
 GREETING = "fio: connected to NBD server"
-# fio's start, its connection and its report, on a machine that is busy with other things.
-OVERHEAD_S = 30.0
-
-
-class FioError(Exception):
-    """fio failed, or measured nothing; the text is what fio said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One column of the benchmark: a kind of load, `block_bytes` per request."""
-
-    name: str
-    title: str
-    rw: str
-    block_bytes: int
-    queue_depth: int
-
-    @property
-    def direction(self) -> str:
-        """The section of fio's report that counts this load: "read" or "write"."""
-        return self.rw.removeprefix("rand")
-
-    @property
-    def is_sequential(self) -> bool:
-        return not self.rw.startswith("rand")
-
-
-CELLS = (
-    Cell("randread-qd1", "4k randread QD1", "randread", 4 << 10, 1),
-    Cell("randread-qd32", "4k randread QD32", "randread", 4 << 10, 32),
-    Cell("randwrite-qd1", "4k randwrite QD1", "randwrite", 4 << 10, 1),
-    Cell("randwrite-qd32", "4k randwrite QD32", "randwrite", 4 << 10, 32),
-    Cell("read-qd8", "1M read QD8", "read", 1 << 20, 8),
-    Cell("write-qd8", "1M write QD8", "write", 1 << 20, 8),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What the client saw during one run; latencies in microseconds."""
-
-    requests: int
-    iops: float
-    bytes_per_s: float
-    p50_us: float
-    p99_us: float
 
 
 def command(cell: Cell, uri: str, size_bytes: int, seconds: float) -> list[str]:
@@ -76,30 +29,43 @@ def command(cell: Cell, uri: str, size_bytes: int, seconds: float) -> list[str]:
         f"--rw={cell.rw}",
         f"--bs={cell.block_bytes}",
         f"--iodepth={cell.queue_depth}",
-        f"--size={size_bytes}",
+        *_extent(cell, size_bytes),
         "--time_based",
         f"--runtime={round(seconds * 1000)}ms",
         "--norandommap",
         "--lat_percentiles=1",
+        "--group_reporting",
         "--output-format=json",
     ]
+
+
+def _extent(cell: Cell, size_bytes: int) -> list[str]:
+    """Jobs, and where on the disk they work: each job's connection is its own."""
+    if cell.connections == 1:
+        return [f"--size={size_bytes}"]
+    jobs = f"--numjobs={cell.connections}"
+    if not cell.is_sequential:
+        return [jobs, f"--size={size_bytes}"]
+    # All starting at the same place, they would hand the same pages to one another.
+    share_bytes = size_bytes // cell.connections
+    return [jobs, f"--size={share_bytes}", f"--offset_increment={share_bytes}"]
 
 
 def parse(report: str, direction: str) -> Measurement:
     """Read fio's JSON; text lines may stand before it.
 
-    Raises FioError when there is no JSON, when the job failed or when no request completed.
+    Raises LoadError when there is no JSON, when the job failed or when no request completed.
     """
     start = report.find("{")
     if start < 0:
-        raise FioError(f"no JSON in fio's output: {report.strip()!r}")
+        raise LoadError(f"no JSON in fio's output: {report.strip()!r}")
     try:
         job = json.loads(report[start:])["jobs"][0]
         counters = job[direction]
         if job["error"]:
-            raise FioError(f"job error {job['error']}: {os.strerror(job['error'])}")
+            raise LoadError(f"job error {job['error']}: {os.strerror(job['error'])}")
         if not counters["total_ios"]:
-            raise FioError("no request completed")
+            raise LoadError("no request completed")
         percentiles = counters["lat_ns"]["percentile"]
         return Measurement(
             requests=int(counters["total_ios"]),
@@ -109,7 +75,7 @@ def parse(report: str, direction: str) -> Measurement:
             p99_us=percentiles["99.000000"] / 1000,
         )
     except (KeyError, IndexError, ValueError) as error:
-        raise FioError(f"unexpected fio report: {error!r}") from error
+        raise LoadError(f"unexpected fio report: {error!r}") from error
 
 
 def complaints(stdout: str, stderr: str) -> str:
@@ -118,29 +84,14 @@ def complaints(stdout: str, stderr: str) -> str:
     return "; ".join(line.strip() for line in lines if line.strip() not in ("", GREETING))
 
 
-def run(cell: Cell, uri: str, size_bytes: int, seconds: float) -> Measurement:
-    """Run fio to its end. Raises FioError for any failure, with everything fio printed about it."""
-    process = subprocess.Popen(
-        command(cell, uri, size_bytes, seconds),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
+def run(cell: Cell, uri: str, load: Load) -> Measurement:
+    """Run fio to its end. Raises LoadError for any failure, with everything fio printed of it."""
+    line = command(cell, uri, load.size_bytes, load.seconds)
+    finished = run_to_end(line, load.seconds + OVERHEAD_S)
+    said = complaints(finished.stdout, finished.stderr)
+    if finished.status != 0:
+        raise LoadError(f"fio exit status {finished.status}: {said or 'no message'}")
     try:
-        stdout, stderr = process.communicate(timeout=seconds + OVERHEAD_S)
-    except subprocess.TimeoutExpired as error:
-        raise FioError(f"fio still ran {OVERHEAD_S:g} s after its time") from error
-    finally:
-        # Not yet reaped, so the group id still is fio's.
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    said = complaints(stdout, stderr)
-    if process.returncode != 0:
-        raise FioError(f"fio exit status {process.returncode}: {said or 'no message'}")
-    try:
-        return parse(stdout, cell.direction)
-    except FioError as error:
-        raise FioError(f"{error}: {said}" if said else str(error)) from error
+        return parse(finished.stdout, cell.direction)
+    except LoadError as error:
+        raise LoadError(f"{error}: {said}" if said else str(error)) from error

@@ -19,10 +19,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.client import LoadError, run_to_end
 from tests.bench.servers import Launch, Plan
 
 PR_SET_CHILD_SUBREAPER = 36
 START_DEADLINE_S = 20.0
+FILL_DEADLINE_S = 120.0
 # nbdkit with a serialized thread model ignores SIGTERM while a client is connected.
 STOP_GRACE_S = 2.0
 POLL_INTERVAL_S = 0.01
@@ -231,6 +233,20 @@ def _start(launch: Launch, log: Path, stack: contextlib.ExitStack) -> ProcessGro
     return group
 
 
+def _fill(plan: Plan) -> None:
+    """Put into the server what it has to have before it is measured."""
+    if not plan.fill:
+        return
+    try:
+        finished = run_to_end(plan.fill, FILL_DEADLINE_S)
+    except LoadError as error:
+        raise ServerError(str(error)) from error
+    if finished.status != 0:
+        raise ServerError(
+            f"{plan.fill[0]} exit status {finished.status}: {finished.stderr.strip()}"
+        )
+
+
 @contextlib.contextmanager
 def running(plan: Plan, log: Path) -> Iterator[RunningServer]:
     """Carry out a plan; the server is dead when the block is left.
@@ -241,6 +257,7 @@ def running(plan: Plan, log: Path) -> Iterator[RunningServer]:
         plan.config.write_text(plan.config_text)
         try:
             groups = tuple(_start(launch, log, stack) for launch in plan.launches)
+            _fill(plan)
         except ServerError as error:
             raise ServerError(f"{error}: {last_line(log)}") from error
         except OSError as error:

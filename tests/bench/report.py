@@ -1,105 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the reader sees: header, table of figures, table of ratios, failures; and the JSON file.
+"""What the reader sees: header, tables, failures; and the JSON file.
 
-Formats only; every number comes from results.py.
+The tables are tables.py's, every number comes from results.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tests.bench import tables
+from tests.bench.cells import Cell
 from tests.bench.environment import Environment
-from tests.bench.fio import Cell
-from tests.bench.results import Failure, Figures, Ratio, Results
+from tests.bench.expectations import EXPECTATIONS
+from tests.bench.results import Failure, Metric, Results
 from tests.bench.servers import Server
+
+RATE_TITLE = "Rate (4k and 64k at random, 1M in sequence; medians of the rounds)"
+CPU_TITLE = "Server CPU time per request, or per GiB"
+LATENCY_TITLE = "Latency, median of the requests (and 99th percentile)"
+RATIO_TITLE = "{} / peer: requests per second, median of the rounds (lowest-highest)"
+LATENCY_RATIO_TITLE = "{} / peer: p50 latency, below 1 ours is quicker"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One finished benchmark: the rows and columns that were asked for, and what came of them."""
+    """One finished benchmark: the servers and cells asked for, and what came of them."""
 
     environment: Environment
     servers: Sequence[Server]
     cells: Sequence[Cell]
     results: Results
 
-    def pairs(self) -> list[tuple[Server, Server]]:
-        """Each of our servers with each of its peers."""
-        peers = [server for server in self.servers if not server.is_ours]
-        return [(ours, peer) for ours in self.servers if ours.is_ours for peer in peers]
 
+def _tables(report: Report) -> Iterator[Table | None]:
+    """Figures, ratios, expectations, in this order; None for those that would be empty."""
+    servers, cells, results = report.servers, report.cells, report.results
+    serial = [cell for cell in cells if cell.is_serial]
 
-def rate(cell: Cell, figures: Figures) -> str:
-    """Requests per second for random loads, bytes per second (10^9) for sequential ones."""
-    if cell.is_sequential:
-        return f"{figures.bytes_per_s / 1e9:.2f} GB/s"
-    return f"{figures.iops / 1000:.1f} kIOPS"
+    def figures(
+        title: str, of: Sequence[Cell], unit: Callable[[Cell], str], describe: tables.Describe
+    ) -> Table:
+        return tables.figures_table(title, servers, of, results, unit, describe)
 
-
-def describe(cell: Cell, figures: Figures) -> str:
-    """One entry of the table of figures; latency only where no queue of our own adds to it."""
-    lines = [f"[bold]{rate(cell, figures)}[/bold]", f"{figures.server_cpu_us:.1f} µs CPU"]
-    if cell.queue_depth == 1:
-        lines.insert(1, f"{figures.p50_us:.0f} / {figures.p99_us:.0f} µs")
-    return "\n".join(lines)
-
-
-def figures_table(report: Report) -> Table:
-    """Servers by cells, absolute."""
-    table = Table(
-        title="Medians: rate, p50 / p99 latency (QD1), server CPU time per request",
-        show_lines=True,
-    )
-    table.add_column("server", overflow="fold", min_width=len("ours/nbdkit->daemon"))
-    for cell in report.cells:
-        table.add_column(cell.title, justify="right", overflow="fold")
-    for server in report.servers:
-        table.add_row(
-            _labelled(server.name, report.results.failure(server.key, None)),
-            *(_entry(report.results, server, cell) for cell in report.cells),
-        )
-    return table
-
-
-def _labelled(text: str, failure: Failure | None) -> str:
-    """The text, and below it what went wrong."""
-    return text if failure is None else f"{text}\n[red]{escape(failure.reason)}[/red]"
-
-
-def _entry(results: Results, server: Server, cell: Cell) -> str:
-    figures = results.figures(server.key, cell.name)
-    text = "-" if figures is None else describe(cell, figures)
-    return _labelled(text, results.failure(server.key, cell.name))
-
-
-def ratios_table(report: Report) -> Table:
-    """Each of ours over each peer by cells; above 1 ours is faster."""
-    table = Table(title="IOPS of ours / IOPS of the peer: median of the rounds (lowest to highest)")
-    table.add_column("ours")
-    table.add_column("peer")
-    for cell in report.cells:
-        table.add_column(cell.title, justify="right")
-    above = None
-    for ours, peer in report.pairs():
-        if above not in (None, ours):
-            table.add_section()
-        above = ours
-        ratios = (report.results.ratio(ours.key, peer.key, cell.name) for cell in report.cells)
-        table.add_row(ours.name, peer.name, *map(_ratio_entry, ratios))
-    return table
-
-
-def _ratio_entry(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return "-"
-    style = "green" if ratio.median >= 1 else "red"
-    return f"[{style}]{ratio.median:.2f}[/{style}] ({ratio.low:.2f} to {ratio.high:.2f})"
+    yield figures(RATE_TITLE, cells, tables.rate_unit, tables.rate)
+    yield figures(CPU_TITLE, cells, tables.cpu_unit, tables.cpu)
+    if serial:
+        yield figures(LATENCY_TITLE, serial, lambda cell: "µs", tables.latency)
+    for ours in (server for server in servers if server.is_ours):
+        for title, of, metric in (
+            (RATIO_TITLE, cells, Metric.IOPS),
+            (LATENCY_RATIO_TITLE, serial, Metric.P50),
+        ):
+            name = title.format(ours.name)
+            yield tables.ratios_table(name, ours, servers, of, results, metric)
+    yield tables.expectations_table(EXPECTATIONS, results)
 
 
 def print_header(console: Console, environment: Environment) -> None:
@@ -112,22 +72,64 @@ def print_header(console: Console, environment: Environment) -> None:
         f"{environment.runs} runs x {environment.seconds:g} s per cell and server",
     )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False)
 
 
 def print_failure(console: Console, failure: Failure) -> None:
     """One line, as long as the reason needs."""
-    where = f"{failure.server} {failure.cell or ''}".strip()
-    console.print(f"[red]failed:[/red] {where}: {escape(failure.reason)}", soft_wrap=True)
+    where = " ".join((failure.server, failure.cell or ("with TLS" if failure.is_tls else "")))
+    console.print(f"[red]failed:[/red] {where.strip()}: {escape(failure.reason)}", soft_wrap=True)
 
 
 def print_report(console: Console, report: Report) -> None:
-    """Both tables, then every failure in full."""
-    console.print(figures_table(report))
-    if report.pairs():
-        console.print(ratios_table(report))
+    """All tables, then every failure in full."""
+    for table in _tables(report):
+        if table is not None:
+            console.print(table)
     for failure in report.results.failures:
         print_failure(console, failure)
+
+
+def _medians(report: Report) -> Iterator[dict[str, object]]:
+    for server in report.servers:
+        for cell in report.cells:
+            figures = report.results.figures(server.key, cell.name)
+            if figures is not None:
+                per_gib = figures.server_cpu_s_per_gib(cell.block_bytes)
+                yield {
+                    "server": server.key,
+                    "cell": cell.name,
+                    **asdict(figures),
+                    "server_cpu_s_per_gib": per_gib,
+                }
+
+
+def _ratios(report: Report) -> Iterator[dict[str, object]]:
+    for ours in (server for server in report.servers if server.is_ours):
+        for _, peers in tables.peers_of(report.servers):
+            for cell in report.cells:
+                for metric in Metric:
+                    ratio = report.results.ratio(ours.key, peers, cell.name, metric)
+                    if ratio is not None:
+                        yield {
+                            "server": ours.key,
+                            "best_of": list(peers),
+                            "cell": cell.name,
+                            "metric": metric.value,
+                            **asdict(ratio),
+                        }
+
+
+def _expectations(report: Report) -> Iterator[dict[str, object]]:
+    for one in EXPECTATIONS:
+        ratio = one.found(report.results)
+        if ratio is not None:
+            yield {
+                "title": one.title,
+                "expected": one.expected,
+                "found": ratio.median,
+                "is_met": one.is_met(ratio),
+            }
 
 
 def to_json(report: Report) -> str:
@@ -137,18 +139,9 @@ def to_json(report: Report) -> str:
         "environment": asdict(report.environment),
         "cells": [asdict(cell) for cell in report.cells],
         "samples": [asdict(sample) for sample in results.samples],
-        "medians": [
-            {"server": server.key, "cell": cell.name, **asdict(figures)}
-            for server in report.servers
-            for cell in report.cells
-            if (figures := results.figures(server.key, cell.name))
-        ],
-        "ratios": [
-            {"server": ours.key, "peer": peer.key, "cell": cell.name, **asdict(ratio)}
-            for ours, peer in report.pairs()
-            for cell in report.cells
-            if (ratio := results.ratio(ours.key, peer.key, cell.name))
-        ],
+        "medians": list(_medians(report)),
+        "ratios": list(_ratios(report)),
+        "expectations": list(_expectations(report)),
         "failures": [asdict(failure) for failure in results.failures],
     }
     return json.dumps(document, indent=2) + "\n"

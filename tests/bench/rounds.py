@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench.fio import Cell, FioError, Measurement, run
+from tests.bench import fio, nbdcopy
+from tests.bench.cells import Cell
+from tests.bench.client import Load, LoadError, Measurement
 from tests.bench.processes import RunningServer, ServerError
 from tests.bench.results import Failure, Sample
 
@@ -18,17 +20,18 @@ from tests.bench.results import Failure, Sample
 Measured = tuple[Measurement, float]
 
 
-def measure(server: RunningServer, cell: Cell, size_bytes: int, seconds: float) -> Measured:
-    """One fio run against a running server.
+def measure(server: RunningServer, cell: Cell, load: Load) -> Measured:
+    """One client run against a running server.
 
-    Raises ServerError when the server has ended, FioError for any other failure.
+    Raises ServerError when the server has ended, LoadError for any other failure.
     """
+    run = nbdcopy.run if cell.is_tls else fio.run
     server.check()
     before_s = server.cpu_s()
     try:
-        measurement = run(cell, server.uri, size_bytes, seconds)
-    except FioError:
-        # A server that died is the cause; fio's complaint about the connection only the effect.
+        measurement = run(cell, server.uri, load)
+    except LoadError:
+        # A server that died is the cause; the client's complaint about it only the effect.
         server.check()
         raise
     cpu_s = server.cpu_s() - before_s
@@ -36,30 +39,30 @@ def measure(server: RunningServer, cell: Cell, size_bytes: int, seconds: float) 
 
 
 def run_rounds(
-    servers: Sequence[str],
-    cells: Sequence[Cell],
+    turns: Sequence[tuple[Cell, Sequence[str]]],
     runs: int,
     measure_one: Callable[[int, str, Cell], Measured],
 ) -> Iterator[Sample | Failure]:
     """Yield each sample as it is made. A cell that failed, or a server that ended, is not retried.
 
-    `measure_one` is called with round index, server and cell, and raises as `measure` does.
+    `turns` are the cells in order, each with its servers. `measure_one` is called with round
+    index, server and cell, and raises as `measure` does.
     """
-    ended: set[str] = set()
+    ended: set[tuple[str, bool]] = set()
     failed: set[tuple[str, Cell]] = set()
     for index in range(runs):
-        first = index % len(servers) if servers else 0
-        for cell in cells:
+        for cell, servers in turns:
+            first = index % len(servers) if servers else 0
             for server in (*servers[first:], *servers[:first]):
-                if server in ended or (server, cell) in failed:
+                if (server, cell.is_tls) in ended or (server, cell) in failed:
                     continue
                 try:
                     measurement, cpu_us = measure_one(index, server, cell)
                 except ServerError as error:
-                    ended.add(server)
-                    yield Failure(server, None, str(error))
-                except FioError as error:
+                    ended.add((server, cell.is_tls))
+                    yield Failure(server, None, str(error), cell.is_tls)
+                except LoadError as error:
                     failed.add((server, cell))
-                    yield Failure(server, cell.name, str(error))
+                    yield Failure(server, cell.name, str(error), cell.is_tls)
                 else:
                     yield Sample(server, cell.name, index, measurement, cpu_us)

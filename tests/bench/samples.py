@@ -7,7 +7,7 @@ which sample a figure came from.
 
 from __future__ import annotations
 
-from tests.bench.fio import Measurement
+from tests.bench.client import Measurement
 from tests.bench.results import Sample
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.fio import CELLS, FioError, Measurement, command, complaints, parse
+from tests.bench.cells import CELLS
+from tests.bench.client import LoadError, Measurement
+from tests.bench.fio import command, complaints, parse
 
 REPORT = Path(__file__).with_name("fio_randwrite_qd1.txt").read_text()
 BY_NAME = {cell.name: cell for cell in CELLS}
@@ -23,14 +25,18 @@ def test_report_after_a_text_line_is_read() -> None:
     )
 
 
+def test_report_after_the_greetings_of_several_connections_is_read() -> None:
+    assert parse(3 * "fio: connected to NBD server\n" + REPORT, "write") == parse(REPORT, "write")
+
+
 def test_direction_without_requests_is_an_error() -> None:
-    with pytest.raises(FioError, match="no request completed"):
+    with pytest.raises(LoadError, match="no request completed"):
         parse(REPORT, "read")
 
 
 def test_job_error_is_named() -> None:
     failed = REPORT.replace('"error": 0', '"error": 5')
-    with pytest.raises(FioError, match="job error 5: Input/output error"):
+    with pytest.raises(LoadError, match="job error 5: Input/output error"):
         parse(failed, "write")
 
 
@@ -45,7 +51,7 @@ def test_job_error_is_named() -> None:
     ],
 )
 def test_text_that_is_no_report_is_an_error(text: str) -> None:
-    with pytest.raises(FioError):
+    with pytest.raises(LoadError):
         parse(text, "write")
 
 
@@ -56,24 +62,6 @@ def test_complaints_hold_what_fio_printed_on_both_streams_but_no_greeting() -> N
 
 def test_successful_run_has_no_complaints() -> None:
     assert complaints(REPORT, "") == ""
-
-
-def test_directions_name_the_sections_of_the_report() -> None:
-    directions = {cell.name: cell.direction for cell in CELLS}
-    assert directions == {
-        "randread-qd1": "read",
-        "randread-qd32": "read",
-        "randwrite-qd1": "write",
-        "randwrite-qd32": "write",
-        "read-qd8": "read",
-        "write-qd8": "write",
-    }
-
-
-def test_only_one_mebibyte_cells_are_sequential() -> None:
-    assert {cell.name for cell in CELLS if cell.is_sequential} == {"read-qd8", "write-qd8"}
-    assert {cell.block_bytes for cell in CELLS if cell.is_sequential} == {1048576}
-    assert {cell.block_bytes for cell in CELLS if not cell.is_sequential} == {4096}
 
 
 def test_command_carries_load_target_and_time() -> None:
@@ -90,3 +78,19 @@ def test_command_carries_load_target_and_time() -> None:
         "--runtime=500ms",
         "--output-format=json",
     } <= set(line)
+
+
+def test_one_connection_is_one_job() -> None:
+    line = command(BY_NAME["randread-qd1"], "nbd+unix:///", 1 << 20, 0.5)
+    assert not [word for word in line if word.startswith(("--numjobs", "--offset_increment"))]
+
+
+def test_several_connections_are_threads_that_report_as_one() -> None:
+    line = command(BY_NAME["randwrite-x4"], "nbd+unix:///", 1 << 20, 0.5)
+    assert {"--numjobs=4", "--thread", "--group_reporting", "--iodepth=8"} <= set(line)
+    assert "--size=1048576" in line
+
+
+def test_sequential_connections_work_each_on_a_part_of_the_disk() -> None:
+    line = command(BY_NAME["read-x4"], "nbd+unix:///", 1 << 20, 0.5)
+    assert {"--size=262144", "--offset_increment=262144", "--iodepth=2"} <= set(line)

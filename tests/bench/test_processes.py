@@ -88,3 +88,21 @@ def test_configuration_is_there_when_the_program_starts(tmp_path: Path) -> None:
     plan = failing_plan(tmp_path, "cat", str(tmp_path / "server.conf"))
     with pytest.raises(ServerError, match=r": text$"), running(plan, tmp_path / "log"):
         pass
+
+
+def test_server_that_cannot_be_filled_is_reported_with_the_reason(tmp_path: Path) -> None:
+    plan = Plan(
+        (), "nbd+unix:///", tmp_path / "server.conf", fill=("sh", "-c", "echo no >&2; exit 2")
+    )
+    with (
+        pytest.raises(ServerError, match=r"^sh exit status 2: no: it logged nothing$"),
+        running(plan, tmp_path / "log"),
+    ):
+        pass
+
+
+def test_server_is_filled_before_it_is_used(tmp_path: Path) -> None:
+    filled = tmp_path / "filled"
+    plan = Plan((), "nbd+unix:///", tmp_path / "server.conf", fill=("touch", str(filled)))
+    with running(plan, tmp_path / "log"):
+        assert filled.exists()

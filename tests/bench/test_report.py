@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""report.py: units, tables with and without figures, and the JSON document."""
+"""report.py: which tables are printed when, the header, and the JSON document."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import platform
 
 from rich.console import Console
 
+from tests.bench.cells import CELLS
 from tests.bench.environment import Environment, cpu_model
-from tests.bench.fio import CELLS
-from tests.bench.report import Report, describe, print_header, print_report, rate, to_json
-from tests.bench.results import Failure, Figures, Results
+from tests.bench.report import Report, print_failure, print_header, print_report, to_json
+from tests.bench.results import Failure, Results
 from tests.bench.samples import sample
 from tests.bench.servers import SERVERS
 
 BY_NAME = {cell.name: cell for cell in CELLS}
 BY_KEY = {server.key: server for server in SERVERS}
-QD1, QD32, SEQUENTIAL = BY_NAME["randread-qd1"], BY_NAME["randread-qd32"], BY_NAME["read-qd8"]
-FIGURES = Figures(3, iops=20512.0, bytes_per_s=2.625e9, p50_us=45.2, p99_us=88.4, server_cpu_us=8.0)
+QD1, QD32 = BY_NAME["randread-qd1"], BY_NAME["randread-qd32"]
 ENVIRONMENT = Environment(
     "6.1", "A [b] CPU", 2, ("fio-3.33", "nbdkit 1.32.5"), "/dev/shm", "tmpfs", 512, 3, 0.5
 )
@@ -45,50 +44,46 @@ def mixed_results() -> Results:
     )
 
 
-def printed(results: Results) -> str:
+def printed(one: Report) -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_report(console, report(results))
+    print_report(console, one)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def test_random_loads_are_given_in_requests_and_sequential_ones_in_bytes() -> None:
-    assert rate(QD32, FIGURES) == "20.5 kIOPS"
-    assert rate(SEQUENTIAL, FIGURES) == "2.62 GB/s"
-
-
-def test_latency_is_shown_at_queue_depth_one_only() -> None:
-    assert "45 / 88 µs" in describe(QD1, FIGURES)
-    assert "45 / 88 µs" not in describe(QD32, FIGURES)
-    assert "8.0 µs CPU" in describe(QD32, FIGURES)
-
-
 def test_tables_hold_figures_ratio_and_every_failure() -> None:
-    text = printed(mixed_results())
+    text = printed(report(mixed_results()))
     for expected in (
-        "200.0 kIOPS",
-        "2.00 (2.00 to 2.00)",
+        "200.0",
+        "(2.00-2.00)",
+        "4k read QD1 p50 latency: ours / best C peer",
         "failed: ours-nbdkit: ended with status 1: no [module]",
         f"failed: qemu-nbd {QD32.name}: fio exit status 1: EIO",
     ):
         assert expected in text
 
 
-def test_failed_server_is_a_row_with_its_error_line() -> None:
-    figures = printed(mixed_results()).split("IOPS of ours")[0]
-    assert "ended with status 1: no [module]" in figures
+def test_latency_is_shown_at_queue_depth_one_only() -> None:
+    deep = Report(ENVIRONMENT, report(mixed_results()).servers, [QD32], mixed_results())
+    assert "Latency, median" in printed(report(mixed_results()))
+    assert "Latency, median" not in printed(deep)
 
 
 def test_no_ratio_table_without_peers() -> None:
+    alone = printed(Report(ENVIRONMENT, [BY_KEY["ours"]], [QD1], mixed_results()))
+    assert "30.0" in alone
+    assert "ours / peer" not in alone
+
+
+def test_failure_of_the_server_with_tls_says_so() -> None:
     console = Console(file=io.StringIO(), width=200)
-    alone = Report(ENVIRONMENT, [BY_KEY["ours"]], [QD1], mixed_results())
-    print_report(console, alone)
+    print_failure(console, Failure("qemu-nbd", None, "no certificates", is_tls=True))
     assert isinstance(console.file, io.StringIO)
-    assert "IOPS of ours" not in console.file.getvalue()
+    assert console.file.getvalue() == "failed: qemu-nbd with TLS: no certificates\n"
 
 
 def test_header_states_machine_versions_folder_and_lengths() -> None:
-    console = Console(file=io.StringIO(), width=40)
+    console = Console(file=io.StringIO(), width=100)
     print_header(console, ENVIRONMENT)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines() == [
@@ -98,7 +93,7 @@ def test_header_states_machine_versions_folder_and_lengths() -> None:
     ]
 
 
-def test_json_holds_samples_medians_ratios_and_failures() -> None:
+def test_json_holds_samples_medians_ratios_expectations_and_failures() -> None:
     document = json.loads(to_json(report(mixed_results())))
     assert document["environment"]["file_system"] == "tmpfs"
     assert [cell["name"] for cell in document["cells"]] == [QD1.name, QD32.name]
@@ -109,15 +104,28 @@ def test_json_holds_samples_medians_ratios_and_failures() -> None:
         ("ours", QD32.name),
         ("qemu-nbd", QD1.name),
     }
-    assert document["ratios"] == [
+    ratios = {one["metric"]: one for one in document["ratios"]}
+    assert ratios["iops"] == {
+        "server": "ours",
+        "best_of": ["qemu-nbd"],
+        "cell": QD1.name,
+        "metric": "iops",
+        "rounds": 1,
+        "median": 2.0,
+        "low": 2.0,
+        "high": 2.0,
+    }
+    assert {metric: one["median"] for metric, one in ratios.items()} == {
+        "iops": 2.0,
+        "p50_us": 0.5,
+        "server_cpu_us": 0.5,
+    }
+    assert document["expectations"] == [
         {
-            "server": "ours",
-            "peer": "qemu-nbd",
-            "cell": QD1.name,
-            "rounds": 1,
-            "median": 2.0,
-            "low": 2.0,
-            "high": 2.0,
+            "title": "4k read QD1 p50 latency: ours / best C peer",
+            "expected": "<= 1.15",
+            "found": 0.5,
+            "is_met": True,
         }
     ]
     assert [one["server"] for one in document["failures"]] == ["ours-nbdkit", "qemu-nbd"]
