@@ -27,7 +27,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: packages
 packages:
@@ -75,6 +75,10 @@ lint: setup-dev ## ruff and mypy --strict
 .PHONY: bench
 bench: setup-test ## figures beside nbdkit, qemu-nbd and nbd-server
 	$(BIN)/python -m tests.bench
+
+.PHONY: bench-connections
+bench-connections: setup-test ## a thousand idle NBD clients: their memory, and what they cost others
+	$(BIN)/python -m tests.bench.connections
 
 .PHONY: clean
 clean: ## remove .venv and caches; var/ (your disk) stays

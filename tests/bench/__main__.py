@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -34,10 +32,8 @@ from tests.bench.processes import (
 from tests.bench.results import Failure, Results, Sample
 from tests.bench.rounds import Measured, measure, run_rounds
 from tests.bench.servers import SERVERS, Server, Site, turns_of
+from tests.bench.stage import leave_on_signals, random_file, wide_console
 
-CHUNK_BYTES = 4 << 20
-# Rich takes 80 columns when the output is no terminal; the tables need up to this many.
-PIPED_WIDTH = 100
 SERVER_KEYS = ", ".join(server.key for server in SERVERS)
 CELL_NAMES = ", ".join(cell.name for cell in CELLS)
 CERTIFICATES = "certificates"
@@ -47,18 +43,6 @@ Turns = Sequence[tuple[Cell, Sequence[Server]]]
 Started = dict[tuple[str, bool], RunningServer]
 
 app = typer.Typer(add_completion=False)
-
-
-@contextlib.contextmanager
-def random_file(directory: Path, size_bytes: int) -> Iterator[Path]:
-    """A file of random data, removed when the block is left."""
-    with tempfile.NamedTemporaryFile(
-        dir=directory, prefix="scst-bridge-bench-", suffix=".img"
-    ) as image:
-        for offset_bytes in range(0, size_bytes, CHUNK_BYTES):
-            image.write(os.urandom(min(CHUNK_BYTES, size_bytes - offset_bytes)))
-        image.flush()
-        yield Path(image.name)
 
 
 def start_servers(
@@ -148,11 +132,6 @@ def _chosen_cells(names: list[str]) -> list[Cell]:
     return [cell for cell in CELLS if not names or cell.name in names]
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave through the with-blocks, as Ctrl-C does."""
-    raise SystemExit(128 + number)
-
-
 @app.command()
 def main(
     server: Annotated[
@@ -181,12 +160,9 @@ def main(
 ) -> None:
     """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server."""
     servers, cells = _chosen_servers(server or []), _chosen_cells(cell or [])
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+    leave_on_signals()
     adopt_orphans()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+    console = wide_console()
     header = environment.collect(directory.resolve(), size_mib, runs, seconds)
     report.print_header(console, header)
     if is_quick is None:
