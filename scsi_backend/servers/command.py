@@ -54,6 +54,7 @@ class Command:
 
     ``data_in`` is writable memory of the initiator's allocation length, ``data_out`` what the
     initiator sent; ``data_in_length`` says how much of ``data_in`` holds data once complete.
+    Between submission and completion ``on_done`` is not the submitter's to change.
     """
 
     __slots__ = (

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
 from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
 from scsi_backend.servers.spc import SPC_COMMANDS
 
-DISK_COMMANDS = (*SPC_COMMANDS, *TRANSFER_COMMANDS, *MEDIUM_COMMANDS, *WRITE_SAME_COMMANDS)
+DISK_COMMANDS = (
+    *SPC_COMMANDS,
+    *TRANSFER_COMMANDS,
+    *MEDIUM_COMMANDS,
+    *WRITE_SAME_COMMANDS,
+    *COMPARE_AND_WRITE_COMMANDS,
+)
 
 
 def disk(vdisk: Vdisk) -> LogicalUnit:

@@ -3,18 +3,22 @@
 
 The table has an entry for each of the 256 opcodes. It is built once, from rows; what depends on
 the access state of one nexus (unit attentions, write protection, later reservations) is laid over
-a copy of it by that nexus, so that commands in the normal state pass no check for the others.
+a copy of it by that nexus, so that commands in the normal state pass no check for the others. While
+an atomic command is under way, the range lock is laid over it for all nexuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
+from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import Opcode
@@ -24,8 +28,13 @@ from scsi_backend.t10.sense import Sense
 MAX_TRANSFER_BYTES = 32 << 20
 
 
-class AttentionSink(Protocol):
+class AttachedNexus(Protocol):
     """A nexus, as the logical unit sees it."""
+
+    outstanding: set[Command]
+
+    def recompose(self) -> None:
+        """Take over a change of ``LogicalUnit.dispatch_in_force``."""
 
     def establish_unit_attention(self, sense: Sense) -> None:
         """Queue a unit attention for the nexus's next command."""
@@ -38,6 +47,8 @@ class CommandRow:
     ``bind`` makes the function that executes the command on a given logical unit.
     ``skips_attention``: SAM-5 5.14.1 exempts INQUIRY, REPORT LUNS and REQUEST SENSE from reporting
     unit attentions. ``writes_medium`` commands are refused on a read-only device or LUN.
+    ``blocks_of`` tells which blocks a CDB reads or writes; commands without it are not kept waiting
+    by atomic ones. ``is_atomic`` commands run under the range lock; both are for whole opcodes.
     """
 
     opcode: Opcode
@@ -45,6 +56,8 @@ class CommandRow:
     service_action: int | None = None
     skips_attention: bool = False
     writes_medium: bool = False
+    blocks_of: BlocksOf | None = None
+    is_atomic: bool = False
 
 
 class LogicalUnit:
@@ -58,9 +71,17 @@ class LogicalUnit:
         self.max_transfer_blocks = MAX_TRANSFER_BYTES >> self.block_shift
         # Each write is stable before its status, without FUA being asked for.
         self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
-        self._nexuses: list[AttentionSink] = []
+        self._nexuses: list[AttachedNexus] = []
+        # With those that left while commands of theirs were outstanding.
+        self._ever_attached: WeakSet[AttachedNexus] = WeakSet()
         rows = tuple(rows)
+        blocks_of: dict[int, BlocksOf] = {
+            row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
+        }
+        self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
+        self._locked_dispatch: Sequence[Execute] | None = None
         self.writing_opcodes = frozenset(row.opcode for row in rows if row.writes_medium)
+        self._atomic_opcodes = frozenset(row.opcode for row in rows if row.is_atomic)
         self.attention_exempt = frozenset(row.opcode for row in rows if row.skips_attention)
         self.dispatch = self._build(rows)
 
@@ -68,7 +89,9 @@ class LogicalUnit:
         table: list[Execute] = [invalid_opcode] * 256
         actions: dict[int, dict[int, Execute]] = {}
         for row in rows:
-            if row.service_action is None:
+            if row.is_atomic:
+                table[row.opcode] = partial(self._range_lock.run_atomic, row.bind(self))
+            elif row.service_action is None:
                 table[row.opcode] = row.bind(self)
             else:
                 actions.setdefault(row.opcode, {})[row.service_action] = row.bind(self)
@@ -79,11 +102,33 @@ class LogicalUnit:
                 table[opcode] = write_protected
         return tuple(table)
 
-    def attach(self, nexus: AttentionSink) -> None:
+    @property
+    def dispatch_in_force(self) -> Sequence[Execute]:
+        """``dispatch``, with the range lock over it while an atomic command is under way."""
+        return self.dispatch if self._locked_dispatch is None else self._locked_dispatch
+
+    def _engage_range_lock(self, is_engaged: bool) -> None:
+        self._locked_dispatch = self._lay_range_lock() if is_engaged else None
+        for nexus in self._ever_attached:
+            nexus.recompose()
+
+    def _lay_range_lock(self) -> Sequence[Execute]:
+        table = list(self.dispatch)
+        for opcode in self._range_lock.blocks_of:
+            if opcode not in self._atomic_opcodes:
+                table[opcode] = partial(self._range_lock.admit, table[opcode])
+        return table
+
+    def _outstanding(self) -> Iterator[Command]:
+        for nexus in self._ever_attached:
+            yield from nexus.outstanding
+
+    def attach(self, nexus: AttachedNexus) -> None:
         """Add a nexus to those that hear of changes."""
         self._nexuses.append(nexus)
+        self._ever_attached.add(nexus)
 
-    def detach(self, nexus: AttentionSink) -> None:
+    def detach(self, nexus: AttachedNexus) -> None:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
 

@@ -15,6 +15,7 @@ from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
+from scsi_backend.servers.range_lock import whole_medium
 from scsi_backend.servers.sbc_transfer import check_range, data_out_exactly, finish_write
 from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.servers.vital_product_data import MAX_UNMAP_DESCRIPTORS, block_limits
@@ -223,5 +224,6 @@ MEDIUM_COMMANDS = (
     CommandRow(Opcode.SYNCHRONIZE_CACHE_16, _bind(partial(_synchronize_cache, RANGE_16))),
     CommandRow(Opcode.PRE_FETCH_10, _bind(partial(_pre_fetch, RANGE_10))),
     CommandRow(Opcode.PRE_FETCH_16, _bind(partial(_pre_fetch, RANGE_16))),
-    CommandRow(Opcode.UNMAP, _bind(unmap), writes_medium=True),
+    # Its ranges are in the parameter list; it is rare enough to keep whatever is atomic waiting.
+    CommandRow(Opcode.UNMAP, _bind(unmap), writes_medium=True, blocks_of=whole_medium),
 )

@@ -83,6 +83,16 @@ def _fill(unit: LogicalUnit, lba: int, blocks: int, pattern: bytes, *, may_unmap
 
 
 WRITE_SAME_COMMANDS = (
-    CommandRow(Opcode.WRITE_SAME_10, bind_write_same(RANGE_10), writes_medium=True),
-    CommandRow(Opcode.WRITE_SAME_16, bind_write_same(RANGE_16), writes_medium=True),
+    CommandRow(
+        Opcode.WRITE_SAME_10,
+        bind_write_same(RANGE_10),
+        writes_medium=True,
+        blocks_of=RANGE_10.unpack,
+    ),
+    CommandRow(
+        Opcode.WRITE_SAME_16,
+        bind_write_same(RANGE_16),
+        writes_medium=True,
+        blocks_of=RANGE_16.unpack,
+    ),
 )

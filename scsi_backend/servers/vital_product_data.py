@@ -19,6 +19,8 @@ _OPTIMAL_TRANSFER_BYTES = 512 << 10
 _MAX_UNMAP_BYTES = 4 << 30
 MAX_UNMAP_DESCRIPTORS = 255
 _MAX_WRITE_SAME_BYTES = 256 << 20
+# What the one-byte length of COMPARE AND WRITE can say.
+_MAX_COMPARE_AND_WRITE_BLOCKS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ def block_limits(unit: LogicalUnit) -> BlockLimits:
         unmap_granularity=_GRANULARITY_BYTES >> shift if is_thin else 0,
         max_write_same=_MAX_WRITE_SAME_BYTES >> shift,
         is_write_same_non_zero=True,
+        # Its data-out buffer holds each block twice.
+        max_compare_and_write=min(_MAX_COMPARE_AND_WRITE_BLOCKS, unit.max_transfer_blocks // 2),
     )
 
 

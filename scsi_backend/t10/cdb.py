@@ -86,10 +86,11 @@ RANGE_6: Final = BlockRange(Field(1, 4, 21), Field(4, 7, 8), _unpack_6)
 RANGE_10: Final = BlockRange(Field(2, 7, 32), Field(7, 7, 16), _unpacker(">2xIxH"))
 RANGE_12: Final = BlockRange(Field(2, 7, 32), Field(6, 7, 32), _unpacker(">2xII"))
 RANGE_16: Final = BlockRange(Field(2, 7, 64), Field(10, 7, 32), _unpacker(">2xQI"))
+RANGE_COMPARE_AND_WRITE: Final = BlockRange(Field(2, 7, 64), Field(13, 7, 8), _unpacker(">2xQ3xB"))
 
 # PRE-FETCH and SYNCHRONIZE CACHE: byte 1.
 IMMED: Final = Field(1, 1, 1)
-# READ, WRITE: byte 1.
+# READ, WRITE, COMPARE AND WRITE: byte 1.
 PROTECT: Final = Field(1, 7, 3)
 DPO: Final = Field(1, 4, 1)
 FUA: Final = Field(1, 3, 1)
@@ -134,6 +135,8 @@ REPORT_LUNS_ALLOCATION_LENGTH: Final = Field(6, 7, 32)
 
 # opcode, byte 1, lba, length in blocks, group number, control.
 _BLOCK_16 = struct.Struct(">BBQIBB")
+# The same with a length of one byte.
+_COMPARE_AND_WRITE = struct.Struct(">BBQ3xBBB")
 _INQUIRY = struct.Struct(">BBBHB")
 _MODE_SENSE_10 = struct.Struct(">BBBBxxxHB")
 _SERVICE_ACTION_IN_16 = struct.Struct(">BBQIBB")
@@ -155,6 +158,15 @@ def read_16(lba: int, length_blocks: int) -> bytes:
 def write_16(lba: int, length_blocks: int, flags: int = 0) -> bytes:
     """WRITE(16) (SBC-4 5.40); ``flags`` is byte 1: FUA_BIT or zero."""
     return _pack_block_16(0x8A, flags, lba, length_blocks, 0, 0)
+
+
+def compare_and_write(lba: int, length_blocks: int, flags: int = 0) -> bytes:
+    """COMPARE AND WRITE (SBC-4 5.3); ``flags`` is byte 1: FUA_BIT or zero.
+
+    The data-out buffer holds the blocks to compare with, then as many to write. Raises struct.error
+    for more than 255 blocks; the device's own limit is ``BlockLimits.max_compare_and_write``.
+    """
+    return _COMPARE_AND_WRITE.pack(Opcode.COMPARE_AND_WRITE, flags, lba, length_blocks, 0, 0)
 
 
 def verify_16(lba: int, length_blocks: int) -> bytes:

@@ -87,7 +87,10 @@ def device_identification(
 
 @dataclass(frozen=True, slots=True)
 class BlockLimits:
-    """VPD B0h; lengths in logical blocks, zero meaning not reported."""
+    """VPD B0h; lengths in logical blocks, zero meaning not reported.
+
+    A ``max_compare_and_write`` of zero says that the device has no COMPARE AND WRITE.
+    """
 
     optimal_granularity: int
     max_transfer: int
@@ -97,6 +100,7 @@ class BlockLimits:
     unmap_granularity: int
     max_write_same: int
     is_write_same_non_zero: bool
+    max_compare_and_write: int = 0
 
     # flags, COMPARE AND WRITE length, granularity, max, optimal, prefetch, unmap count,
     # unmap descriptors, unmap granularity, alignment with UGAVALID, max WRITE SAME.
@@ -107,7 +111,7 @@ class BlockLimits:
         """Return the whole page of 64 bytes."""
         body = self._LAYOUT.pack(
             self.is_write_same_non_zero,
-            0,
+            self.max_compare_and_write,
             self.optimal_granularity,
             self.max_transfer,
             self.optimal_transfer,
@@ -134,6 +138,7 @@ class BlockLimits:
             unmap_granularity=values[8],
             max_write_same=values[10],
             is_write_same_non_zero=bool(values[0] & 0x01),
+            max_compare_and_write=values[1],
         )
 
 

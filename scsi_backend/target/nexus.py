@@ -3,7 +3,8 @@
 
 The nexus owns its dispatch table. Normally that is the logical unit's own; whatever restricts the
 nexus (a read-only LUN, a pending unit attention) is laid over it when that state *changes*, so a
-command in the normal state meets no check for the others.
+command in the normal state meets no check for the others. A unit attention is reported before
+anything else; what is write-protected does not wait for the unit's atomic commands.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ItlNexus:
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
         self._attentions: deque[Sense] = deque()
-        self._table: Sequence[Execute] = unit.dispatch
+        self._table: Sequence[Execute] = unit.dispatch_in_force
         unit.attach(self)
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
 
@@ -82,7 +83,7 @@ class ItlNexus:
         """Queue a unit attention, unless the same one is pending already."""
         if sense not in self._attentions:
             self._attentions.append(sense)
-            self._compose()
+            self.recompose()
 
     def defer_error(self, sense: Sense) -> None:
         """Report an error of an earlier command with the next command."""
@@ -93,7 +94,7 @@ class ItlNexus:
         if not self._attentions:
             return None
         sense = self._attentions.popleft()
-        self._compose()
+        self.recompose()
         return sense
 
     def clear_unit_attention(self, sense: Sense) -> None:
@@ -104,18 +105,24 @@ class ItlNexus:
         """Forget a pending unit attention on this nexus only."""
         if sense in self._attentions:
             self._attentions.remove(sense)
-            self._compose()
+            self.recompose()
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that the initiator can reach, ascending."""
         return self.session.reported_luns()
 
-    def _compose(self) -> None:
+    @property
+    def dispatch(self) -> Sequence[Execute]:
+        """The table by which the next command is executed."""
+        return self._table
+
+    def recompose(self) -> None:
+        """Make the table anew from the unit's and from what restricts this nexus."""
         unit = self.unit
         if not self._attentions and not self.is_write_protected:
-            self._table = unit.dispatch
+            self._table = unit.dispatch_in_force
             return
-        table = list(unit.dispatch)
+        table = list(unit.dispatch_in_force)
         if self.is_write_protected:
             for opcode in unit.writing_opcodes:
                 table[opcode] = write_protected

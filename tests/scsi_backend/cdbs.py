@@ -41,6 +41,11 @@ def block(opcodes: dict[int, int], width: int, lba: int, blocks: int, flags: int
     return cdb.ljust(16, b"\0")
 
 
+def compare_and_write(lba: int, blocks: int, flags: int = 0) -> bytes:
+    """COMPARE AND WRITE: its length is the one byte 13."""
+    return struct.pack(">BBQ3xBBB", 0x89, flags, lba, blocks, 0, 0)
+
+
 def unmap(list_length_bytes: int, flags: int = 0) -> bytes:
     """UNMAP."""
     return struct.pack(">BB5xHB", 0x42, flags, list_length_bytes, 0).ljust(16, b"\0")

@@ -23,7 +23,7 @@ BLOCKS = 64
 STATUSES = {Status.GOOD, Status.CHECK_CONDITION, Status.CONDITION_MET}
 OPCODES = (
     *(0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x25, 0x28, 0x2A, 0x2F, 0x34, 0x35, 0x41, 0x42, 0x5A),
-    *(0x88, 0x8A, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA8, 0xAA, 0xAF),
+    *(0x88, 0x89, 0x8A, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA8, 0xAA, 0xAF),
 )
 BLOCK_OPCODES = (
     cdbs.READ,
@@ -58,6 +58,12 @@ def plausible(rng: random.Random) -> bytes:
     return bytes(cdb)
 
 
+def comparing(rng: random.Random) -> bytes:
+    """COMPARE AND WRITE that mostly stays on the disk."""
+    flags = rng.choice((0, 0, 0x08, 0x10, rng.randrange(256)))
+    return cdbs.compare_and_write(rng.randint(0, BLOCKS + 1), rng.choice((0, 1, 2, 255)), flags)
+
+
 def unmapping(rng: random.Random) -> bytes:
     """UNMAP or GET LBA STATUS."""
     if rng.random() < 0.5:
@@ -78,7 +84,7 @@ def data_out(rng: random.Random) -> bytes | None:
 
 def fuzz_one(rng: random.Random, initiator: Initiator) -> Pending:
     """Send one command; the front-ends pad CDBs to 16 bytes."""
-    make = rng.choice((any_bytes, known_opcode, plausible, plausible, unmapping))
+    make = rng.choice((any_bytes, known_opcode, plausible, plausible, unmapping, comparing))
     room_bytes = rng.choice((None, 0, 512, 4096, rng.randrange(5000)))
     return initiator.start(make(rng).ljust(16, b"\0"), data_out(rng), room_bytes)
 

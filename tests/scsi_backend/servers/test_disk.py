@@ -30,6 +30,7 @@ GOLDEN = """
 42 -  UNMAP                  writes
 5A -  MODE SENSE(10)         -
 88 -  READ(16)               -
+89 -  COMPARE AND WRITE      writes
 8A -  WRITE(16)              writes
 8F -  VERIFY(16)             -
 90 -  PRE-FETCH(16)          -

@@ -26,9 +26,13 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[Sense] = []
+        self.outstanding: set[Command] = set()
+
+    def recompose(self) -> None:
+        """See ``AttachedNexus``."""
 
     def establish_unit_attention(self, sense: Sense) -> None:
-        """See ``AttentionSink``."""
+        """See ``AttachedNexus``."""
         self.heard.append(sense)
 
 

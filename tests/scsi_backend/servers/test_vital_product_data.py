@@ -50,20 +50,21 @@ def test_identification_names_unit_and_port() -> None:
 @pytest.mark.parametrize(
     ("vdisk", "golden"),
     [
-        # WSNZ; granularity 8 blocks, 32 MiB, 512 KiB; no UNMAP; WRITE SAME 256 MiB.
+        # WSNZ; COMPARE AND WRITE 255 blocks; granularity 8 blocks, 32 MiB, 512 KiB; no UNMAP;
+        # WRITE SAME 256 MiB.
         (
             FaultyVdisk(),
-            "01000008" + "00010000" + "00000400" + "00" * 4 + "00" * 16 + "0000000000080000",
+            "01ff0008" + "00010000" + "00000400" + "00" * 4 + "00" * 16 + "0000000000080000",
         ),
         # UNMAP: 4 GiB, 255 descriptors, granularity 8 blocks, alignment 0 valid.
         (
             FaultyVdisk(is_thin=True),
-            "01000008" + "00010000" + "00000400" + "00" * 4
+            "01ff0008" + "00010000" + "00000400" + "00" * 4
             + "00800000" + "000000ff" + "00000008" + "80000000" + "0000000000080000",
         ),
         (
             FaultyVdisk(blocks=16, block_size_bytes=4096, is_thin=True),
-            "01000001" + "00002000" + "00000080" + "00" * 4
+            "01ff0001" + "00002000" + "00000080" + "00" * 4
             + "00100000" + "000000ff" + "00000001" + "80000000" + "0000000000010000",
         ),
     ],
@@ -98,3 +99,9 @@ def test_limits_that_are_reported_are_the_enforced_ones() -> None:
     limits = block_limits(unit)
     assert limits.max_transfer == unit.max_transfer_blocks
     assert (limits.max_unmap, limits.max_unmap_descriptors) == (8 << 20, 255)
+
+
+def test_compare_and_write_length_leaves_room_for_both_halves_of_its_data() -> None:
+    unit = disk(FaultyVdisk())
+    unit.max_transfer_blocks = 9
+    assert block_limits(unit).max_compare_and_write == 4

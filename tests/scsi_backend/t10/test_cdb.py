@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scsi_backend.t10 import cdb as fields
-from scsi_backend.t10.cdb import RANGE_6, RANGE_10, RANGE_12, RANGE_16, BlockRange, Field
+from scsi_backend.t10.cdb import (
+    RANGE_6,
+    RANGE_10,
+    RANGE_12,
+    RANGE_16,
+    RANGE_COMPARE_AND_WRITE,
+    BlockRange,
+    Field,
+)
 from scsi_backend.t10.sense import FieldPointer
 
 # Each field with the bytes of a CDB in which only that field's bits are ones.
@@ -21,6 +31,8 @@ GOLDEN_MASKS = [
     ("RANGE_12.length", RANGE_12.length, "000000000000ffffffff"),
     ("RANGE_16.lba", RANGE_16.lba, "0000ffffffffffffffff"),
     ("RANGE_16.length", RANGE_16.length, "00000000000000000000ffffffff"),
+    ("RANGE_COMPARE_AND_WRITE.lba", RANGE_COMPARE_AND_WRITE.lba, "0000ffffffffffffffff"),
+    ("RANGE_COMPARE_AND_WRITE.length", RANGE_COMPARE_AND_WRITE.length, "00" * 13 + "ff"),
     ("IMMED", fields.IMMED, "0002"),
     ("PROTECT", fields.PROTECT, "00e0"),
     ("DPO", fields.DPO, "0010"),
@@ -106,7 +118,9 @@ def test_invalid_field_points_at_its_first_byte_and_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    "where", [RANGE_6, RANGE_10, RANGE_12, RANGE_16], ids=["6", "10", "12", "16"]
+    "where",
+    [RANGE_6, RANGE_10, RANGE_12, RANGE_16, RANGE_COMPARE_AND_WRITE],
+    ids=["6", "10", "12", "16", "compare and write"],
 )
 @given(cdb=st.binary(min_size=16, max_size=16))
 def test_unpacker_of_a_block_range_agrees_with_its_fields(where: BlockRange, cdb: bytes) -> None:
@@ -123,6 +137,11 @@ COUNT = 0x090A0B0C
         (fields.read_16(LBA, COUNT), "88000102030405060708090a0b0c0000"),
         (fields.write_16(LBA, COUNT), "8a000102030405060708090a0b0c0000"),
         (fields.write_16(LBA, COUNT, fields.FUA_BIT), "8a080102030405060708090a0b0c0000"),
+        (fields.compare_and_write(LBA, 0xFE), "8900010203040506070800" + "0000fe0000"),
+        (
+            fields.compare_and_write(LBA, 1, fields.FUA_BIT),
+            "8908010203040506070800" + "0000010000",
+        ),
         (fields.verify_16(LBA, COUNT), "8f000102030405060708090a0b0c0000"),
         (fields.synchronize_cache_16(), "91000000000000000000000000000000"),
         (fields.synchronize_cache_16(LBA, COUNT), "91000102030405060708090a0b0c0000"),
@@ -147,3 +166,8 @@ COUNT = 0x090A0B0C
 )
 def test_builder_makes_the_bytes_of_the_t10_table(built: bytes, golden: str) -> None:
     assert built.hex() == golden
+
+
+def test_more_blocks_than_compare_and_write_has_room_for_are_refused() -> None:
+    with pytest.raises(struct.error):
+        fields.compare_and_write(0, 256)

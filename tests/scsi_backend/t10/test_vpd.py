@@ -86,9 +86,10 @@ BLOCK_LIMITS = BlockLimits(
     unmap_granularity=0x13141516,
     max_write_same=0x1718191A1B1C1D1E,
     is_write_same_non_zero=True,
+    max_compare_and_write=0x1F,
 )
 BLOCK_LIMITS_BYTES = (
-    "00b0003c" + "0100" + "0102" + "03040506" + "0708090a" + "00000000"
+    "00b0003c" + "011f" + "0102" + "03040506" + "0708090a" + "00000000"
     "0b0c0d0e" + "0f101112" + "13141516" + "80000000" + "1718191a1b1c1d1e" + "00" * 20
 )
 

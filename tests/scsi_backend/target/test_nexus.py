@@ -158,7 +158,7 @@ def test_attention_of_a_read_only_lun_comes_before_its_write_protection(
     assert_check_condition(initiator.send(write, b"\xaa" * 512), "07/27/00")
 
 
-@pytest.mark.parametrize("cdb", ["0a", "2a", "aa", "8a", "41", "93", "42"])
+@pytest.mark.parametrize("cdb", ["0a", "2a", "aa", "8a", "41", "93", "42", "89"])
 def test_read_only_lun_refuses_every_writing_command(unit: LogicalUnit, cdb: str) -> None:
     initiator = connect_unit(unit, is_read_only=True)
     initiator.send(cdbs.TEST_UNIT_READY)
