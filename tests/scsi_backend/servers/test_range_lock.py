@@ -265,6 +265,35 @@ def test_atomic_command_waits_for_all_that_came_before(
     assert atomic.outcome.status == Status.GOOD
 
 
+@pytest.mark.parametrize("is_atomic", [True, False])
+def test_command_over_two_atomic_ones_waits_for_both(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator, is_atomic: bool
+) -> None:
+    first, second = begin(one, 0), begin(one, 1)
+    later = begin(other, 0, 2, NEW) if is_atomic else read(other, 0, 2)
+    vdisk.release(1)
+    vdisk.release(1)
+    assert (first.is_done, second.is_done) == (False, True)
+    assert vdisk.names.count("read") == 2
+    vdisk.release_all()
+    assert later.outcome.status == Status.GOOD
+
+
+def test_atomic_command_does_not_pass_one_that_began_beside_a_waiting_one(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator
+) -> None:
+    begin(one, 4)
+    waiting = write(other, 4, OLD * 2)
+    free = write(other, 5, NEW)
+    atomic = begin(other, 5, expected=NEW)
+    for index in (0, 1, 1):
+        vdisk.release(index)
+    assert (waiting.is_done, free.is_done) == (True, False)
+    assert vdisk.names.count("read") == 1
+    vdisk.release_all()
+    assert (free.outcome.status, atomic.outcome.status) == (Status.GOOD, Status.GOOD)
+
+
 def test_tables_change_only_while_an_atomic_command_can_be_met(
     vdisk: FaultyVdisk, unit: LogicalUnit, one: Initiator, other: Initiator
 ) -> None:

@@ -114,6 +114,32 @@ def test_owner_may_send_the_same_atomic_command_again_from_its_completion(
     assert nexus_of(one).dispatch is unit.dispatch
 
 
+def test_owner_that_sends_a_command_again_and_then_raises_gets_its_real_end(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator, caplog: pytest.LogCaptureFixture
+) -> None:
+    statuses: list[int | None] = []
+
+    def again(command: Command) -> None:
+        statuses.append(command.status)
+        if len(statuses) == 1:
+            vdisk.immediate_bytes = NOT_NOW
+            command.renew(again)
+            nexus_of(other).submit(command)
+            raise RuntimeError("broken front-end")
+
+    begin(one, 0)
+    submit(other, cdbs.block(cdbs.READ, 16, 0, 1), again)
+    vdisk.release()
+    vdisk.immediate_bytes = None
+    with caplog.at_level(logging.ERROR):
+        vdisk.release()
+    assert "completion callback failed" in caplog.text
+    assert statuses == [Status.GOOD]
+    vdisk.release_all()
+    assert statuses == [Status.GOOD, Status.GOOD]
+    assert nexus_of(other).outstanding == set()
+
+
 def test_atomic_command_that_ends_at_once_may_be_sent_again_and_have_to_wait(
     vdisk: FaultyVdisk, unit: LogicalUnit, one: Initiator
 ) -> None:
