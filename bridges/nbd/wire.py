@@ -26,6 +26,10 @@ EXPORT_NAME_PADDING: Final = bytes(124)
 # INFO replies: type, then size in bytes and transmission flags; type, then three block sizes.
 INFO_EXPORT: Final = struct.Struct(">HQH")
 INFO_BLOCK_SIZE: Final = struct.Struct(">HIII")
+# NAME and DESCRIPTION: type, then text up to the end.
+INFO_TEXT: Final = struct.Struct(">H")
+# META_CONTEXT replies: context id, then its name up to the end.
+META_CONTEXT: Final = struct.Struct(">I")
 
 # Request: magic, command flags, type, cookie, offset and length in bytes; a payload may follow.
 REQUEST_MAGIC: Final = 0x25609513
