@@ -97,6 +97,12 @@ class Outgoing:
         self.used_bytes -= reserved_end - end
         return True
 
+    def cancel(self, chunk: Chunk) -> None:
+        """Give a whole reservation up; its bytes are used again once the chunk is."""
+        self._release(chunk, 1)
+        if not self._segments and self.chunk.uses == 1:
+            self._begin_again()
+
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue reserved bytes for sending; they may be fewer than were reserved."""
         last = self._last

@@ -7,14 +7,15 @@ clients send that were given none, means the only target where there is but one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 from bridges.initiators import InitiatorPool, Lease
 from bridges.lun import LunInfo
-from bridges.nbd.handshake import Export, ExportError
+from bridges.nbd.offer import Export, ExportError
 from bridges.nbd.wire import OptionReply
 from bridges.recovery import ScsiError
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
 
 DRIVER = "nbd"
@@ -25,47 +26,53 @@ _QUOTED_CHARACTERS = 56
 class LunExport:
     """An export that is open for one connection."""
 
-    def __init__(self, name: str, lease: Lease) -> None:
+    def __init__(self, name: str, description: str, lease: Lease) -> None:
         self.name = name
+        self.description = description
         self.client = lease.client
         self._lease = lease
 
     @property
     def info(self) -> LunInfo:
-        """See ``handshake.Export``."""
+        """See ``offer.Export``."""
         return self.client.info
 
     def close(self) -> None:
-        """See ``handshake.Export``."""
+        """See ``offer.Export``."""
         self._lease.close()
 
 
 class LunExports:
-    """What one initiator can open; implements ``handshake.Exports``."""
+    """What one initiator can open; implements ``offer.Exports``."""
 
     def __init__(self, backend: Backend, pool: InitiatorPool, initiator_name: str) -> None:
         self._backend = backend
         self._pool = pool
         self._initiator_name = initiator_name
 
-    def names(self) -> Iterable[tuple[str, str]]:
-        """See ``handshake.Exports``; the description is the device's name."""
+    def names(self) -> Iterator[tuple[str, str]]:
+        """See ``offer.Exports``."""
         for target in self._enabled():
             for lun, entry in sorted(target.luns.items()):
-                yield export_name(target, lun), entry.unit.name
+                yield export_name(target, lun), _description(entry)
+
+    def canonical_name(self, name: str) -> str | ExportError:
+        """See ``offer.Exports``."""
+        found = self._find(name)
+        return found if isinstance(found, ExportError) else export_name(*found)
 
     def open(self, name: str, done: Callable[[Export | ExportError], None]) -> None:
-        """See ``handshake.Exports``."""
+        """See ``offer.Exports``."""
         found = self._find(name)
-        if found is None:
-            quoted = name[:_QUOTED_CHARACTERS]
-            done(ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{quoted}'"))
+        if isinstance(found, ExportError):
+            done(found)
             return
         target, lun = found
+        description = _description(target.luns[lun])
 
         def opened(outcome: Lease | ScsiError | TargetError) -> None:
             if isinstance(outcome, Lease):
-                done(LunExport(export_name(target, lun), outcome))
+                done(LunExport(export_name(target, lun), description, outcome))
             else:
                 done(ExportError(OptionReply.ERR_UNKNOWN, str(outcome)))
 
@@ -74,17 +81,22 @@ class LunExports:
     def _enabled(self) -> list[Target]:
         return [target for target in self._backend.targets_of(DRIVER) if target.is_enabled]
 
-    def _find(self, name: str) -> tuple[Target, int] | None:
+    def _find(self, name: str) -> tuple[Target, int] | ExportError:
         targets = self._enabled()
-        if not name:
-            return (targets[0], 0) if len(targets) == 1 else None
+        wanted = targets[0].name if not name and len(targets) == 1 else name
         for target in targets:
             for lun in target.luns:
-                if export_name(target, lun) == name:
+                if export_name(target, lun) == wanted:
                     return target, lun
-        return None
+        quoted = name[:_QUOTED_CHARACTERS]
+        return ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{quoted}'")
 
 
 def export_name(target: Target, lun: int) -> str:
     """The name under which a LUN is exported."""
     return target.name if lun == 0 else f"{target.name}/{lun}"
+
+
+def _description(entry: LunEntry) -> str:
+    """The device's name: all that LIST can tell of a LUN without asking it."""
+    return entry.unit.name

@@ -2,59 +2,43 @@
 """The server's side of the NBD handshake, fixed newstyle (proto.md, "Handshake phase").
 
 Bytes in, bytes out; no socket. The handshake ends with an export to serve, or with the connection's
-end. Exports are opened through callbacks, so that asking a slow LUN never blocks the others; while
-one is being opened no further option is looked at, which the protocol wants anyway: a client waits
-for the reply to an option before it sends the next.
+end. The table at the end of this file tells which options there are and what each may do; their
+data is taken apart in ``options``.
+
+Exports are opened through callbacks, so that asking a slow LUN never blocks the others; while one
+is being opened no further option is looked at, which the protocol wants anyway: a client waits for
+the reply to an option before it sends the next. For the same reason nothing may follow STARTTLS
+until TLS is up: what does was put there by somebody who wants it taken for encrypted.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
 
-from bridges.lun import LunInfo
-from bridges.nbd import wire
-from bridges.nbd.negotiated import Negotiated
-from bridges.nbd.translate import block_sizes, transmission_flags
+from bridges.listen import TlsMode
+from bridges.nbd import meta_context, options, wire
+from bridges.nbd.negotiated import Negotiated, ReplyForm
+from bridges.nbd.offer import Export, ExportError, Exports, flags_of, information
+from bridges.nbd.options import InfoRequest, MetaContextRequest, OptionError
 from bridges.nbd.wire import HandshakeFlag, Info, Option, OptionReply, option_reply
 from bridges.stream import PeerError
 
-# No option here needs more than a name and a list of information requests.
-_MAX_OPTION_BYTES = 64 << 10
-# nbdkit stops at 32; a client that lists and asks about many exports needs more.
-_MAX_OPTIONS = 1024
+# LIST replies in one go, before other connections get their turn.
+_LIST_TURN = 1024
 _SERVER_FLAGS = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES
 
 
-class Export(Protocol):
-    """An open export: somebody's hold on a LUN."""
+class _State(Enum):
+    """What the handshake waits for."""
 
-    @property
-    def info(self) -> LunInfo:
-        """What the LUN is."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class ExportError(Exception):
-    """An export cannot be served; carries the option reply that says so."""
-
-    def __init__(self, reply: OptionReply, text: str) -> None:
-        super().__init__(text)
-        self.reply = reply
-        self.text = text
-
-
-class Exports(Protocol):
-    """What a server offers."""
-
-    def names(self) -> Iterable[tuple[str, str]]:
-        """Name and description of each export, for LIST."""
-
-    def open(self, name: str, done: Callable[[Export | ExportError], None]) -> None:
-        """Open an export by name; ``done`` hears of it now or later."""
+    OPTION = auto()
+    EXPORT = auto()
+    TLS = auto()
+    # Nothing: transmission has begun.
+    DONE = auto()
 
 
 class Handshake:
@@ -62,6 +46,9 @@ class Handshake:
 
     ``send`` takes bytes for the peer; ``transmit(export, negotiated)`` is called when the client
     chose one, ``resume()`` when an answer that took time is there and further bytes can be handled.
+    ``start_tls()`` is called right after the reply that accepts STARTTLS was sent; ``secured`` has
+    to be called when TLS is up. While ``is_full()`` no further exports are listed; the connection
+    shows the bytes again that were left when it is full no more.
     """
 
     receive_limit_bytes = 0
@@ -74,24 +61,27 @@ class Handshake:
         send: Callable[[bytes], None],
         transmit: Callable[[Export, Negotiated], None],
         resume: Callable[[], None],
+        tls: TlsMode,
+        start_tls: Callable[[], None],
+        is_full: Callable[[], bool],
     ) -> None:
         self._exports = exports
         self._send = send
         self._transmit = transmit
         self._resume = resume
+        self._tls = tls
+        self._start_tls = start_tls
+        self._is_full = is_full
         self._client_flags: HandshakeFlag | None = None
-        self._is_opening = False
+        self._state = _State.OPTION
+        self._framing = options.Framing()
+        self._form = ReplyForm.SIMPLE
+        self._selection = meta_context.NOTHING
+        # The exports that a LIST under way has still to name; its option is not used up until then.
+        self._listing: Iterator[tuple[str, str]] | None = None
+        self._is_secured = False
         self._is_closed = False
-        self._is_done = False
-        self._options = 0
         self.wants_close = False
-        self._handlers: dict[int, Callable[[bytes], None]] = {
-            Option.EXPORT_NAME: self._export_name,
-            Option.ABORT: self._abort,
-            Option.LIST: self._list,
-            Option.INFO: self._info,
-            Option.GO: self._go,
-        }
 
     def greet(self) -> None:
         """Send the server's greeting."""
@@ -99,23 +89,37 @@ class Handshake:
 
     def receive(self, data: memoryview) -> int:
         """Handle whole options; return how many bytes were used. Raises PeerError."""
+        if self._state is _State.TLS:
+            raise PeerError("sends on in plain text after STARTTLS")
         position = 0
         if self._client_flags is None:
             if len(data) < wire.CLIENT_FLAGS.size:
                 return 0
             self._take_client_flags(wire.CLIENT_FLAGS.unpack_from(data)[0])
             position = wire.CLIENT_FLAGS.size
-        while not (self._is_opening or self._is_done or self.wants_close):
-            used = self._one_option(data[position:])
+        while self._state is _State.OPTION and not self.wants_close:
+            used = self._one_option(data[position:]) if self._listing is None else self._list_on()
             if used == 0:
                 break
             position += used
-        if self._is_opening and len(data) - position > _MAX_OPTION_BYTES:
+        is_waiting = self._state is _State.EXPORT or self._listing is not None
+        if is_waiting and len(data) - position > options.MAX_FRAME_BYTES:
             raise PeerError("sends on without waiting for the reply to an option")
         return position
 
     def direct_received(self) -> None:
         """Options are never received directly."""
+
+    def secured(self, exports: Exports) -> None:
+        """TLS is up: go on as if nothing had been said before, with what is now offered."""
+        assert self._state is _State.TLS, "start_tls comes first"
+        self._state = _State.OPTION
+        self._is_secured = True
+        self._exports = exports
+        # "the server MUST NOT preserve any negotiation state": somebody else may have sent it.
+        self._form = ReplyForm.SIMPLE
+        self._selection = meta_context.NOTHING
+        self._resume()
 
     def closed(self) -> None:
         """The connection ended before transmission."""
@@ -129,97 +133,170 @@ class Handshake:
         self._client_flags = HandshakeFlag(flags)
 
     def _one_option(self, data: memoryview) -> int:
-        if len(data) < wire.OPTION.size:
+        """Handle the option in front; return its length, 0 if it is not there or not done."""
+        frame = self._framing.take(data)
+        if frame is None:
             return 0
-        magic, option, length = wire.OPTION.unpack_from(data)
-        if magic != wire.IHAVEOPT:
-            raise PeerError(f"option magic {magic:#x}: expected {wire.IHAVEOPT:#x}")
-        if length > _MAX_OPTION_BYTES:
-            raise PeerError(f"option {option} of {length} bytes: expected {_MAX_OPTION_BYTES}")
-        end: int = wire.OPTION.size + length
-        if len(data) < end:
-            return 0
-        self._options += 1
-        if self._options > _MAX_OPTIONS:
-            raise PeerError(f"more than {_MAX_OPTIONS} options")
+        self._answer(frame.option, frame.data)
+        if self._listing is not None:
+            return self._list_on()
+        if self._state is _State.TLS:
+            self._accept_tls(len(data) - frame.end)
+        return frame.end
+
+    def _answer(self, option: int, data: bytes) -> None:
         assert self._client_flags is not None, "they come before the first option"
         is_fixed = HandshakeFlag.FIXED_NEWSTYLE in self._client_flags
         if not is_fixed and option != Option.EXPORT_NAME:
             # proto.md: a client without FIXED_NEWSTYLE cannot take option replies.
             raise PeerError(f"option {option} from a client without fixed newstyle")
-        handler = self._handlers.get(option)
-        if handler is None:
-            self._send(option_reply(option, OptionReply.ERR_UNSUP))
-        else:
-            handler(bytes(data[wire.OPTION.size : end]))
-        return end
+        try:
+            rule = self._check(option, data)
+            rule.handle(self, Option(option), data)
+        except OptionError as error:
+            if option == Option.EXPORT_NAME:
+                # It has no reply that could report an error: the connection ends.
+                raise PeerError(f"EXPORT_NAME: {error.text}") from None
+            self._refuse(option, error)
 
-    def _abort(self, data: bytes) -> None:
-        self._send(option_reply(Option.ABORT, OptionReply.ACK))
+    def _check(self, option: int, data: bytes) -> _Rule:
+        """Find the rule of an option that may come now; raises OptionError."""
+        rule = _RULES.get(option)
+        may_be_plain = rule is not None and rule.may_precede_tls
+        if self._tls is TlsMode.REQUIRE and not self._is_secured and not may_be_plain:
+            # FORCEDTLS: "any other option, including NBD_OPT_INFO and unsupported options".
+            raise OptionError(OptionReply.ERR_TLS_REQD, "TLS is required: send STARTTLS first")
+        if rule is None:
+            raise OptionError(OptionReply.ERR_UNSUP, f"option {option} is not supported")
+        if data and not rule.takes_data:
+            raise OptionError(OptionReply.ERR_INVALID, f"{Option(option).name} takes no data")
+        return rule
+
+    def _refuse(self, option: int, error: OptionError) -> None:
+        self._send(option_reply(option, error.reply, error.text.encode()))
+
+    def _abort(self, option: Option, data: bytes) -> None:
+        self._send(option_reply(option, OptionReply.ACK))
         self.wants_close = True
 
-    def _list(self, data: bytes) -> None:
-        if data:
-            self._refuse(Option.LIST, OptionReply.ERR_INVALID, "LIST takes no data")
-            return
-        for name, description in self._exports.names():
-            encoded = name.encode()
-            entry = struct.pack(">I", len(encoded)) + encoded + description.encode()
-            self._send(option_reply(Option.LIST, OptionReply.SERVER, entry))
-        self._send(option_reply(Option.LIST, OptionReply.ACK))
+    def _list(self, option: Option, data: bytes) -> None:
+        self._listing = self._exports.names()
 
-    def _refuse(self, option: Option, reply: OptionReply, text: str) -> None:
-        self._send(option_reply(option, reply, text.encode()))
+    def _list_on(self) -> int:
+        """Name as many exports as there is room and time for; return how much of LIST is used up.
 
-    def _export_name(self, data: bytes) -> None:
-        name = _decode_name(data)
-        # There is no way to report an error: the connection ends (proto.md, NBD_OPT_EXPORT_NAME).
-        if name is None:
-            raise PeerError("export name is not UTF-8 or too long")
+        That is nothing before the end, so that the connection shows it again later.
+        """
+        assert self._listing is not None, "a LIST is under way"
+        for _ in range(_LIST_TURN):
+            if self._is_full():
+                return 0
+            entry = next(self._listing, None)
+            if entry is None:
+                self._listing = None
+                self._send(option_reply(Option.LIST, OptionReply.ACK))
+                return wire.OPTION.size
+            self._send(option_reply(Option.LIST, OptionReply.SERVER, options.server(*entry)))
+        self._resume()
+        return 0
+
+    def _starttls(self, option: Option, data: bytes) -> None:
+        if self._is_secured:
+            raise OptionError(OptionReply.ERR_INVALID, "TLS is up already")
+        if self._tls is TlsMode.OFF:
+            # POLICY and not UNSUP: the option is known, and switched off here.
+            raise OptionError(OptionReply.ERR_POLICY, "TLS is switched off here")
+        self._state = _State.TLS
+
+    def _accept_tls(self, unread_bytes: int) -> None:
+        if unread_bytes:
+            raise PeerError(f"{unread_bytes} bytes of plain text behind STARTTLS")
+        self._send(option_reply(Option.STARTTLS, OptionReply.ACK))
+        self._start_tls()
+
+    def _structured_reply(self, option: Option, data: bytes) -> None:
+        if self._form is ReplyForm.EXTENDED:
+            text = "EXTENDED_HEADERS is agreed on already"
+            raise OptionError(OptionReply.ERR_EXT_HEADER_REQD, text)
+        self._agree(option, ReplyForm.STRUCTURED)
+
+    def _extended_headers(self, option: Option, data: bytes) -> None:
+        self._agree(option, ReplyForm.EXTENDED)
+
+    def _agree(self, option: Option, form: ReplyForm) -> None:
+        """Set the form of replies, which may be the one in force.
+
+        proto.md: "the server MAY fail the repeated message with NBD_REP_ERR_INVALID". It does not:
+        a client could take the error for the answer, and read replies of another form.
+        """
+        self._form = form
+        self._send(option_reply(option, OptionReply.ACK))
+
+    def _meta_context(self, option: Option, data: bytes) -> None:
+        if option is Option.SET_META_CONTEXT:
+            # "replaces all previously-set metadata contexts (including when this command fails)".
+            self._selection = meta_context.NOTHING
+        if self._form is ReplyForm.SIMPLE:
+            # SET: "a server SHOULD send NBD_REP_ERR_INVALID"; LIST: MAY, and there is nothing yet
+            # that the client could select.
+            text = f"{option.name} needs STRUCTURED_REPLY or EXTENDED_HEADERS first"
+            raise OptionError(OptionReply.ERR_INVALID, text)
+        request = MetaContextRequest.parse(data)
+        name = self._exports.canonical_name(request.export_name)
+        if isinstance(name, ExportError):
+            raise name
+        if option is Option.SET_META_CONTEXT:
+            contexts = meta_context.select(request.queries)
+            self._selection = meta_context.Selection(name, contexts)
+        else:
+            contexts = meta_context.find(request.queries)
+        for context in contexts:
+            data = options.meta_context(*context)
+            self._send(option_reply(option, OptionReply.META_CONTEXT, data))
+        self._send(option_reply(option, OptionReply.ACK))
+
+    def _export_name(self, option: Option, data: bytes) -> None:
+        if self._form is ReplyForm.EXTENDED:
+            # "the client MUST NOT use NBD_OPT_EXPORT_NAME" once extended headers are agreed on.
+            raise OptionError(OptionReply.ERR_INVALID, "after EXTENDED_HEADERS, which wants GO")
 
         def opened(export: Export | ExportError) -> None:
             if isinstance(export, ExportError):
                 self.wants_close = True
                 return
-            info = export.info
-            self._send(wire.EXPORT_NAME_REPLY.pack(info.size_bytes, transmission_flags(info)))
+            negotiated = self._negotiated(export)
+            flags = flags_of(export.info, negotiated)
+            self._send(wire.EXPORT_NAME_REPLY.pack(export.info.size_bytes, flags))
             if not (self._client_flags or HandshakeFlag(0)) & HandshakeFlag.NO_ZEROES:
                 self._send(wire.EXPORT_NAME_PADDING)
-            self._begin_transmission(export)
+            self._begin_transmission(export, negotiated)
 
-        self._open(name, opened)
-
-    def _info(self, data: bytes) -> None:
-        self._describe(Option.INFO, data)
-
-    def _go(self, data: bytes) -> None:
-        self._describe(Option.GO, data)
+        self._open(options.decode_string(data, "export name"), opened)
 
     def _describe(self, option: Option, data: bytes) -> None:
-        name = _parse_info_request(data)
-        if name is None:
-            self._refuse(option, OptionReply.ERR_INVALID, "malformed information request")
-            return
+        """INFO and GO."""
+        request = InfoRequest.parse(data)
 
         def opened(export: Export | ExportError) -> None:
             if isinstance(export, ExportError):
-                self._refuse(option, export.reply, export.text)
+                self._refuse(option, export)
                 return
-            for information in _information(export.info):
-                self._send(option_reply(option, OptionReply.INFO, information))
+            negotiated = self._negotiated(export, request.kinds)
+            for answer in information(export, negotiated, request.kinds):
+                self._send(option_reply(option, OptionReply.INFO, answer))
             self._send(option_reply(option, OptionReply.ACK))
             if option is Option.GO:
-                self._begin_transmission(export)
+                self._begin_transmission(export, negotiated)
             else:
                 export.close()
 
-        self._open(name, opened)
+        self._open(request.export_name, opened)
 
     def _open(self, name: str, opened: Callable[[Export | ExportError], None]) -> None:
-        self._is_opening = True
+        self._state = _State.EXPORT
 
         def done(export: Export | ExportError) -> None:
-            self._is_opening = False
+            self._state = _State.OPTION
             if self._is_closed:
                 if not isinstance(export, ExportError):
                     export.close()
@@ -229,37 +306,36 @@ class Handshake:
 
         self._exports.open(name, done)
 
-    def _begin_transmission(self, export: Export) -> None:
-        self._is_done = True
-        self._transmit(export, Negotiated())
+    def _negotiated(self, export: Export, kinds: frozenset[int] = frozenset()) -> Negotiated:
+        contexts = self._selection.for_export(export.name)
+        return Negotiated(self._form, contexts, Info.BLOCK_SIZE in kinds)
+
+    def _begin_transmission(self, export: Export, negotiated: Negotiated) -> None:
+        self._state = _State.DONE
+        self._transmit(export, negotiated)
 
 
-def _information(info: LunInfo) -> Iterable[bytes]:
-    """The answers to INFO and GO; block sizes go to those too who did not ask (as qemu does)."""
-    yield wire.INFO_EXPORT.pack(Info.EXPORT, info.size_bytes, transmission_flags(info))
-    yield wire.INFO_BLOCK_SIZE.pack(Info.BLOCK_SIZE, *block_sizes(info))
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What may be said with an option, and who answers it."""
+
+    handle: Callable[[Handshake, Option, bytes], None]
+    takes_data: bool = True
+    may_precede_tls: bool = False
 
 
-def _parse_info_request(data: bytes) -> str | None:
-    """Return the export name of an INFO or GO request, None where its lengths do not fit.
-
-    The list of wanted information is only checked for its length: all there is gets sent.
-    """
-    if len(data) < 6:
-        return None
-    length = int.from_bytes(data[:4], "big")
-    if length > len(data) - 6:
-        return None
-    count = int.from_bytes(data[4 + length : 6 + length], "big")
-    if len(data) != 6 + length + 2 * count:
-        return None
-    return _decode_name(data[4 : 4 + length])
-
-
-def _decode_name(data: bytes) -> str | None:
-    if len(data) > wire.MAX_STRING_BYTES or 0 in data:
-        return None
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
+_RULES: Mapping[int, _Rule] = MappingProxyType(
+    {
+        Option.EXPORT_NAME: _Rule(Handshake._export_name),
+        # "a server SHOULD ignore any data sent by the client".
+        Option.ABORT: _Rule(Handshake._abort, may_precede_tls=True),
+        Option.LIST: _Rule(Handshake._list, takes_data=False),
+        Option.STARTTLS: _Rule(Handshake._starttls, takes_data=False, may_precede_tls=True),
+        Option.INFO: _Rule(Handshake._describe),
+        Option.GO: _Rule(Handshake._describe),
+        Option.STRUCTURED_REPLY: _Rule(Handshake._structured_reply, takes_data=False),
+        Option.LIST_META_CONTEXT: _Rule(Handshake._meta_context),
+        Option.SET_META_CONTEXT: _Rule(Handshake._meta_context),
+        Option.EXTENDED_HEADERS: _Rule(Handshake._extended_headers, takes_data=False),
+    }
+)

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterable
 
 from bridges.initiators import InitiatorPool
-from bridges.listen import Listen
+from bridges.listen import Listen, TlsMode
 from bridges.nbd.exports import LunExport, LunExports
-from bridges.nbd.handshake import Export, Handshake
+from bridges.nbd.handshake import Handshake
 from bridges.nbd.negotiated import Negotiated
+from bridges.nbd.offer import Export
 from bridges.nbd.session import TransmissionSession
 from bridges.spin import Spinner
 from bridges.stream import Stream
@@ -59,6 +60,9 @@ class _Connection:
             stream.put,
             self._transmit,
             stream.handle_again,
+            TlsMode.OFF,
+            self._start_tls,
+            lambda: stream.is_full,
         )
         self._timer: asyncio.TimerHandle | None = None
 
@@ -75,6 +79,9 @@ class _Connection:
 
     def _timed_out(self) -> None:
         self._stream.abort(f"no export chosen within {_HANDSHAKE_TIMEOUT_S:.0f} s")
+
+    def _start_tls(self) -> None:
+        raise AssertionError("STARTTLS is refused with TlsMode.OFF")
 
     def _transmit(self, export: Export, negotiated: Negotiated) -> None:
         assert isinstance(export, LunExport)

@@ -133,6 +133,13 @@ class MemoryConnection:
         """See ``session.Connection``."""
         self.out.commit(chunk, start, end)
 
+    def put(self, data: bytes) -> None:
+        """See ``session.Connection``."""
+        start = self.out.reserve(len(data))
+        chunk = self.out.chunk
+        chunk.view[start : start + len(data)] = data
+        self.commit(chunk, start, start + len(data))
+
     def feed(self, session: TransmissionSession, data: bytes) -> None:
         """Give the session bytes as the peer sent them; raises what it raises."""
         while data:

@@ -13,6 +13,9 @@ from tests.scsi_backend.fakes import FaultyVdisk
 
 DISTINCT_BLOCKS = FaultyVdisk().fill()
 
+# A client that was told the block sizes and uses nothing else that is new.
+OBEDIENT = Negotiated(knows_block_sizes=True)
+
 Answer = tuple[int, int, bytes]
 
 
@@ -28,7 +31,13 @@ class Link:
     read_lengths: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, vdisk: FaultyVdisk | None = None, *, is_read_only: bool = False) -> Link:
+    def open(
+        cls,
+        vdisk: FaultyVdisk | None = None,
+        *,
+        is_read_only: bool = False,
+        negotiated: Negotiated = OBEDIENT,
+    ) -> Link:
         """Begin transmission on a disk; without one, on 1024 blocks of 512 bytes, all different."""
         if vdisk is None:
             vdisk = FaultyVdisk()
@@ -37,7 +46,7 @@ class Link:
         connection = MemoryConnection()
         closed: list[str] = []
         session = TransmissionSession(
-            connection, lun.client, connection.sgv, lambda: closed.append("closed"), Negotiated()
+            connection, lun.client, connection.sgv, lambda: closed.append("closed"), negotiated
         )
         return cls(vdisk, lun, connection, session, closed)
 

@@ -16,7 +16,9 @@ from tests.bridges.nbd.proto import (
     DISC,
     EINVAL,
     ENOSPC,
+    ENOTSUP,
     EPERM,
+    FAST_ZERO,
     FLUSH,
     FUA,
     NO_HOLE,
@@ -33,7 +35,7 @@ _FLAGS = {
     FLUSH: FUA,
     TRIM: FUA,
     CACHE: FUA,
-    WRITE_ZEROES: FUA | NO_HOLE,
+    WRITE_ZEROES: FUA | NO_HOLE | FAST_ZERO,
 }
 _MAX_PAYLOAD = 32 << 20
 # Longer ones that are refused anyway are not waited for.
@@ -76,7 +78,7 @@ class Model:
         return b"".join(replies)
 
     def _error(self, flags: int, kind: int, offset: int, length: int) -> int:
-        if kind not in _FLAGS or flags not in (0, FUA, _FLAGS[kind], _FLAGS[kind] - FUA):
+        if kind not in _FLAGS or flags & ~_FLAGS[kind]:
             return EINVAL
         if self.is_read_only and kind in (WRITE, TRIM, WRITE_ZEROES):
             return EPERM
@@ -86,7 +88,10 @@ class Model:
             return ENOSPC if kind in (WRITE, WRITE_ZEROES) else EINVAL
         if kind in (READ, WRITE) and length > _MAX_PAYLOAD:
             return EINVAL
-        return EINVAL if offset % BLOCK or length % BLOCK else 0
+        if offset % BLOCK or length % BLOCK:
+            return EINVAL
+        # This disk cannot deallocate, which is what is fast.
+        return ENOTSUP if flags & FAST_ZERO and length else 0
 
     def _execute(self, kind: int, offset: int, length: int, payload: bytes) -> bytes:
         if kind == READ:

@@ -10,9 +10,12 @@ GREETING = b"NBDMAGICIHAVEOPT\x00\x03"
 FIXED_NEWSTYLE = bytes.fromhex("00000001")
 FIXED_NEWSTYLE_NO_ZEROES = bytes.fromhex("00000003")
 
-EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO = 1, 2, 3, 5, 6, 7
-ACK, SERVER, REP_INFO = 1, 2, 3
-ERR_UNSUP, ERR_INVALID, ERR_UNKNOWN = 0x80000001, 0x80000003, 0x80000006
+EXPORT_NAME, ABORT, LIST, PEEK_EXPORT, STARTTLS, INFO, GO, STRUCTURED_REPLY = range(1, 9)
+LIST_META_CONTEXT, SET_META_CONTEXT, EXTENDED_HEADERS = 9, 10, 11
+ACK, SERVER, REP_INFO, META_CONTEXT = 1, 2, 3, 4
+ERR_UNSUP, ERR_POLICY, ERR_INVALID = 0x80000001, 0x80000002, 0x80000003
+ERR_TLS_REQD, ERR_UNKNOWN, ERR_TOO_BIG = 0x80000005, 0x80000006, 0x80000009
+ERR_EXT_HEADER_REQD = 0x8000000A
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = 1, 2, 4, 8, 16
@@ -41,6 +44,13 @@ def information(name: str, *kinds: int) -> bytes:
 def go(name: str) -> bytes:
     """The GO option for an export."""
     return option(GO, information(name))
+
+
+def meta_query(name: str, *queries: str) -> bytes:
+    """The data of LIST_META_CONTEXT and SET_META_CONTEXT."""
+    strings = [text.encode() for text in (name, *queries)]
+    prefixed = [struct.pack(">I", len(text)) + text for text in strings]
+    return prefixed[0] + struct.pack(">I", len(queries)) + b"".join(prefixed[1:])
 
 
 def option_reply(number: int, kind: int, data: bytes = b"") -> bytes:

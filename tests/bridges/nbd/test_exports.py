@@ -9,7 +9,7 @@ import pytest
 
 from bridges.initiators import InitiatorPool
 from bridges.nbd.exports import LunExport, LunExports
-from bridges.nbd.handshake import Export, ExportError
+from bridges.nbd.offer import Export, ExportError
 from bridges.nbd.wire import OptionReply
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.target.backend import Backend
@@ -92,12 +92,32 @@ def test_names_lists_enabled_nbd_targets_in_order(site: Site) -> None:
     assert list(site.alice.names()) == [("b", "faulty"), ("b/2", "faulty"), ("a", "faulty")]
 
 
+def test_an_open_export_is_named_and_described_as_in_the_list(site: Site) -> None:
+    site.add_target("a", 0, 7)
+    site.add_target("b", 0)
+    for name, description in site.alice.names():
+        export = _opened(site.alice, name)
+        assert (export.name, export.description) == (name, description)
+        assert site.alice.canonical_name(name) == name
+        export.close()
+
+
+def test_names_are_made_as_they_are_taken(site: Site) -> None:
+    target = site.add_target("a", 0)
+    site.add_target("b", 0)
+    names = site.alice.names()
+    assert next(names) == ("a", "faulty")
+    target.add_lun(1, LunEntry(RecordingUnit(FaultyVdisk(100))))
+    assert list(names) == [("b", "faulty")]
+
+
 def test_the_empty_name_is_the_only_target(site: Site) -> None:
     site.add_target("only", 0)
     site.add_target("off", 0, enabled=False)
     export = _opened(site.alice, "")
     assert export.name == "only"
     export.close()
+    assert site.alice.canonical_name("") == "only"
 
 
 def test_the_empty_name_means_nothing_where_there_are_several(site: Site) -> None:
@@ -109,6 +129,9 @@ def test_the_empty_name_means_nothing_where_there_are_several(site: Site) -> Non
 def _failure(exports: LunExports, name: str) -> OptionReply:
     error = _open(exports, name)
     assert isinstance(error, ExportError)
+    other = exports.canonical_name(name)
+    assert isinstance(other, ExportError)
+    assert (other.reply, other.text) == (error.reply, error.text)
     return error.reply
 
 
@@ -142,6 +165,7 @@ def test_a_lun_that_is_not_ready_cannot_be_opened_and_says_why(site: Site) -> No
     assert isinstance(error, ExportError)
     assert error.reply == OptionReply.ERR_UNKNOWN
     assert "NOT READY 04/03" in error.text
+    assert site.alice.canonical_name("disk") == "disk"
     assert target.sessions == ()
 
 

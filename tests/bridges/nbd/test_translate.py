@@ -255,15 +255,15 @@ def test_big_blocks_shift_every_address() -> None:
 @pytest.mark.parametrize(
     ("info", "expected"),
     [
-        # HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN, CACHE.
-        (DISK, 0x056D),
-        (THICK, 0x054D),
-        (replace(DISK, is_rotational=True), 0x057D),
-        (replace(DISK, provisioning=replace(THIN, has_unmap=False)), 0x056D),
-        (replace(DISK, provisioning=Provisioning(False, False, True, True, True)), 0x054D),
+        # HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN, CACHE, FAST_ZERO.
+        (DISK, 0x0D6D),
+        (THICK, 0x0D4D),
+        (replace(DISK, is_rotational=True), 0x0D7D),
+        (replace(DISK, provisioning=replace(THIN, has_unmap=False)), 0x0D6D),
+        (replace(DISK, provisioning=Provisioning(False, False, True, True, True)), 0x0D4D),
         # Read-only: neither TRIM nor WRITE_ZEROES.
         (replace(DISK, is_read_only=True), 0x050F),
-        (WRITE_THROUGH, 0x056D),
+        (WRITE_THROUGH, 0x0D6D),
     ],
 )
 def test_transmission_flags(info: LunInfo, expected: int) -> None:

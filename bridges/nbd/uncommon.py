@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The requests of an NBD session that are no plain READ or WRITE, and those that are wrong.
+
+What is in order becomes an exchange; what is not is refused, and its payload dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, TypeGuard
+
+from bridges.buffers import Chunk
+from bridges.exchange import Exchange
+from bridges.lun import LunInfo
+from bridges.lun_client import LunClient
+from bridges.nbd import translate, wire
+from bridges.nbd.answers import Answers, Connection
+from bridges.nbd.extents import extents
+from bridges.nbd.negotiated import Negotiated
+from bridges.nbd.replies import Replies, StructuredOnly
+from bridges.nbd.requests import Refusal, check, status_filter
+from bridges.nbd.transfer import PlainLimits, Transfer
+from bridges.nbd.wire import Command, CommandFlag, Error, ExtentFlag
+from bridges.recovery import ScsiError
+from bridges.stream import PeerError
+from scsi_backend.t10.sense import Sense, SenseKey
+
+_log = logging.getLogger(__name__)
+
+# A write beyond this is no mistake about limits but an attack on memory or patience.
+_MAX_SKIPPED_BYTES = 128 << 20
+# proto.md: a server SHOULD NOT send more than 2^20 extents; these fit one small reply.
+_MAX_EXTENTS = 4096
+# More context ids than anybody has contexts.
+_MAX_STATUS_PAYLOAD_BYTES = wire.BLOCK_STATUS_PAYLOAD.size + 4 * 1024
+_NOT_FAST = Refusal(Error.ENOTSUP, "WRITE_ZEROES: not faster here than writing")
+
+
+class Request(NamedTuple):
+    """The fields of a request's header; ``length`` is the payload's where it has a flag for it."""
+
+    flags: int
+    kind: int
+    cookie: int
+    offset: int
+    length: int
+
+
+class Uncommon(Answers):
+    """What a session does with everything but plain READs and WRITEs."""
+
+    def __init__(self, connection: Connection, client: LunClient, negotiated: Negotiated) -> None:
+        super().__init__(connection, client, negotiated)
+        self._negotiated = negotiated
+        self._limits = PlainLimits.of(client.info, is_extended=self._form.is_extended)
+        self._skip_bytes = 0
+        self._skip_reply: tuple[Request, Refusal | None] | None = None
+        self._has_noted_partial_blocks = False
+        self.wants_close = False
+
+    def _plain_limits(self) -> PlainLimits:
+        """What holds of the LUN as it is now."""
+        info = self._client.info
+        if self._limits.info is not info:
+            self._limits = PlainLimits.of(info, is_extended=self._form.is_extended)
+        return self._limits
+
+    def _uncommon(self, info: LunInfo, request: Request, behind: memoryview) -> int | None:
+        """Handle a request whose payload, if any, begins ``behind`` its header.
+
+        Return how many bytes of that were used, None where more have to come first, and -1 for a
+        WRITE that is in order as soon as its payload is there. ``info`` is what made the request
+        uncommon; the LUN may have changed since.
+        """
+        flags, kind, _, offset, length = request
+        if kind == Command.DISC:
+            self.wants_close = True
+            return 0
+        has_payload = kind == Command.WRITE
+        if self._form.is_extended and flags & CommandFlag.PAYLOAD_LEN:
+            if kind == Command.BLOCK_STATUS and length <= _MAX_STATUS_PAYLOAD_BYTES:
+                return self._filtered_status(info, request, behind)
+            flags &= ~CommandFlag.PAYLOAD_LEN
+            if not has_payload:
+                text = f"command {kind} takes no payload"
+                return self._begin_skip(request, Refusal(Error.EINVAL, text), behind)
+        refusal = check(info, self._negotiated, flags, kind, offset, length)
+        if has_payload:
+            return -1 if refusal is None and length else self._begin_skip(request, refusal, behind)
+        self.open_requests += 1
+        if refusal is not None:
+            self._refuse(request.cookie, offset, refusal)
+        elif length == 0 and kind != Command.FLUSH:
+            # proto.md leaves the result open; nothing to do succeeds.
+            self._end_empty(request)
+        else:
+            self._start(Command(kind), request)
+        return 0
+
+    def _end_empty(self, request: Request) -> None:
+        form = self._form
+        if request.kind in (Command.READ, Command.BLOCK_STATUS) and _is_structured(form):
+            self._reply(form.nothing(request.cookie, request.offset))
+        else:
+            self._succeed(request.cookie, request.offset)
+
+    def _begin_skip(self, request: Request, refusal: Refusal | None, behind: memoryview) -> int:
+        """Drop the payload that follows; return how much of it is there already."""
+        if request.length > _MAX_SKIPPED_BYTES:
+            raise PeerError(f"payload of {request.length} bytes")
+        self._skip_bytes = request.length
+        self._skip_reply = (request, refusal)
+        return self._skip(behind)
+
+    def _skip(self, data: memoryview) -> int:
+        """Drop some of a payload; answer once all of it has come."""
+        count = min(len(data), self._skip_bytes)
+        self._skip_bytes -= count
+        if self._skip_bytes == 0:
+            assert self._skip_reply is not None
+            request, refusal = self._skip_reply
+            self._skip_reply = None
+            # Only now: of a payload that never comes to its end nothing is outstanding.
+            self.open_requests += 1
+            if refusal is None:
+                self._succeed(request.cookie, request.offset)
+            else:
+                self._refuse(request.cookie, request.offset, refusal)
+        return count
+
+    def _start(self, command: Command, request: Request) -> None:
+        if command is Command.READ:
+            self._read_by_exchange(request)
+            return
+        if command is Command.BLOCK_STATUS:
+            contexts = [number for number, _ in self._negotiated.contexts]
+            self._status(request, request.length, contexts)
+            return
+        flags, _, cookie, offset, length = request
+        info = self._client.info
+        fua = bool(flags & CommandFlag.FUA)
+        no_hole = bool(flags & CommandFlag.NO_HOLE)
+        exchange: Exchange[None]
+        if command is Command.FLUSH:
+            exchange = translate.flush(info)
+        elif command is Command.TRIM:
+            exchange = translate.trim(info, offset, length, fua=fua)
+        elif command is Command.CACHE:
+            exchange = translate.cache(info, offset, length)
+        elif flags & CommandFlag.FAST_ZERO and not translate.is_fast_zero(
+            info, offset, length, no_hole=no_hole
+        ):
+            self._refuse(cookie, offset, _NOT_FAST)
+            return
+        else:
+            exchange = translate.write_zeroes(info, offset, length, fua=fua, no_hole=no_hole)
+        self._client.run(exchange, partial(self._exchange_ended, command, cookie, offset))
+
+    def _exchange_ended(
+        self, command: Command, cookie: int, offset: int, outcome: ScsiError | None
+    ) -> None:
+        if outcome is None:
+            self._succeed(cookie, offset)
+        else:
+            self._fail(command, cookie, offset, outcome)
+
+    def _read_by_exchange(self, request: Request) -> None:
+        """READ into the reply's memory, with as many commands as it takes."""
+        _, _, cookie, offset, length = request
+        self._note_partial_blocks(offset, length)
+        form, out = self._form, self._out
+        start = out.reserve(form.read_header_bytes + length)
+        chunk = out.chunk
+        first = start + form.read_header_bytes
+        form.put_read_header(chunk.view, start, cookie, offset, length)
+
+        def ended(outcome: ScsiError | None) -> None:
+            if outcome is None:
+                self.open_requests -= 1
+                self._commit(chunk, start, first + length)
+            else:
+                out.cancel(chunk)
+                self._fail(Command.READ, cookie, offset, outcome)
+
+        view = chunk.view[first : first + length]
+        self._client.run(translate.read(self._client.info, offset, view), ended)
+
+    def _read_failed(self, io: Transfer, failure: ScsiError) -> None:
+        """Reply to a READ that failed for good: with what lies before the bad block, if known.
+
+        proto.md: the client may use the data of OFFSET_DATA chunks that came before the error.
+        """
+        form, offset, cookie = self._form, io.offset, io.cookie
+        first = io.start + form.read_header_bytes
+        bad_offset = self._bad_offset(failure.reply.sense, offset, io.end - first)
+        good_bytes = 0 if bad_offset is None else bad_offset - offset
+
+        def fail() -> None:
+            self._fail(Command.READ, cookie, offset, failure, bad_offset)
+
+        def ended(outcome: ScsiError | None) -> None:
+            if outcome is not None or not _is_structured(form):
+                self._out.cancel(io.chunk)
+            else:
+                header = form.read_part_header(cookie, offset, good_bytes, offset, is_last=False)
+                io.chunk.view[io.start : first] = header
+                self._commit(io.chunk, io.start, first + good_bytes)
+            fail()
+
+        if good_bytes and _is_structured(form):
+            # What a command leaves behind that ended with CHECK CONDITION is not to be relied on.
+            view = io.chunk.view[first : first + good_bytes]
+            self._client.run(translate.read(self._client.info, offset, view), ended)
+        else:
+            self._out.cancel(io.chunk)
+            fail()
+
+    def _bad_offset(self, sense: Sense | None, offset: int, length: int) -> int | None:
+        """Where a read failed, if the sense data say so (SPC-5 4.4.2, INFORMATION)."""
+        if sense is None or sense.key != SenseKey.MEDIUM_ERROR or sense.information is None:
+            return None
+        bad_offset = sense.information * self._client.info.block_size_bytes
+        return bad_offset if offset <= bad_offset < offset + length else None
+
+    def _write_by_exchange(
+        self, flags: int, cookie: int, offset: int, payload: memoryview, chunk: Chunk
+    ) -> None:
+        """WRITE a payload that lies in ``chunk``, with as many commands as it takes."""
+        length = len(payload)
+        self._note_partial_blocks(offset, length)
+        connection = self._connection
+        chunk.hold()
+        connection.held_bytes += length
+        self.open_requests += 1
+
+        def ended(outcome: ScsiError | None) -> None:
+            connection.held_bytes -= length
+            chunk.release()
+            self._exchange_ended(Command.WRITE, cookie, offset, outcome)
+
+        fua = bool(flags & CommandFlag.FUA)
+        self._client.run(translate.write(self._client.info, offset, payload, fua=fua), ended)
+
+    def _note_partial_blocks(self, offset: int, length: int) -> None:
+        size = self._client.info.block_size_bytes
+        if (offset | length) & (size - 1) and not self._has_noted_partial_blocks:
+            self._has_noted_partial_blocks = True
+            _log.info(
+                "%s: %s: requests not in whole blocks of %d bytes are served by reading, changing"
+                " and writing back: slow (nbd-client has -b %d)",
+                self._connection.peer,
+                self._client.nexus.unit.name,
+                size,
+                size,
+            )
+
+    def _filtered_status(self, info: LunInfo, request: Request, behind: memoryview) -> int | None:
+        """BLOCK_STATUS with a payload that says how far and in which contexts."""
+        payload_bytes = request.length
+        if len(behind) < payload_bytes:
+            return None
+        self.open_requests += 1
+        wanted = status_filter(info, self._negotiated, request.offset, behind[:payload_bytes])
+        if isinstance(wanted, Refusal):
+            self._refuse(request.cookie, request.offset, wanted)
+        elif wanted.length_bytes and wanted.contexts:
+            self._status(request, wanted.length_bytes, wanted.contexts)
+        else:
+            self._end_empty(request)
+        return payload_bytes
+
+    def _status(self, request: Request, length: int, contexts: Sequence[int]) -> None:
+        """Tell the extents of a range; there is but one context, base:allocation."""
+        form = self._form
+        assert _is_structured(form), "contexts are selected after structured replies"
+        cookie, offset = request.cookie, request.offset
+        (context,) = contexts
+        limit = 1 if request.flags & CommandFlag.REQ_ONE else _MAX_EXTENTS
+
+        def ended(outcome: list[tuple[int, ExtentFlag]] | ScsiError) -> None:
+            if isinstance(outcome, ScsiError):
+                self._fail(Command.BLOCK_STATUS, cookie, offset, outcome)
+            else:
+                self._reply(form.block_status(cookie, offset, context, outcome))
+
+        self._client.run(extents(self._client.info, offset, length, limit), ended)
+
+
+def _is_structured(form: Replies) -> TypeGuard[StructuredOnly]:
+    return isinstance(form, StructuredOnly)
