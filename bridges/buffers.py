@@ -10,10 +10,13 @@ when the request is parsed, so that the medium is read straight behind the reply
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from scsi_backend.io.sgv import SgvBuffer, SgvCache
 
 CHUNK_BYTES = 256 << 10
+# What a reply from a file counts for: it takes no memory of ours, but shall not be had for nothing.
+_FILE_SEGMENT_BYTES = 4 << 10
 
 
 class Chunk:
@@ -50,6 +53,17 @@ class _Segment:
         self.replies = 1
 
 
+class FileSegment:
+    """Committed bytes that are to be sent from a file, and what they count for until then."""
+
+    __slots__ = ("end", "fd", "start")
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self.fd = fd
+        self.start = start
+        self.end = end
+
+
 class Outgoing:
     """The replies of one stream, in the order in which they were committed."""
 
@@ -57,7 +71,7 @@ class Outgoing:
         self._sgv = sgv
         self.chunk = Chunk(sgv, CHUNK_BYTES)
         self._tail = 0
-        self._segments: deque[_Segment] = deque()
+        self._segments: deque[_Segment | FileSegment] = deque()
         self._last: _Segment | None = None
         self.queued_bytes = 0
         # What has been reserved in the chunk, and in those before it that are still in use: replies
@@ -114,11 +128,27 @@ class Outgoing:
             self._segments.append(self._last)
         self.queued_bytes += end - start
 
+    def commit_file(self, fd: int, offset_bytes: int, length_bytes: int) -> None:
+        """Queue bytes of a file behind what is queued."""
+        self._last = None
+        self._segments.append(FileSegment(fd, offset_bytes, offset_bytes + length_bytes))
+        self.queued_bytes += length_bytes
+        self.used_bytes += _FILE_SEGMENT_BYTES
+
+    @property
+    def file(self) -> FileSegment | None:
+        """What is to be sent next, if that comes from a file."""
+        first = self._segments[0] if self._segments else None
+        return first if isinstance(first, FileSegment) else None
+
     def views(self, limit: int) -> list[memoryview]:
-        """The next bytes to send, in at most ``limit`` pieces."""
-        segments = self._segments
-        count = min(limit, len(segments))
-        return [segments[i].chunk.view[segments[i].start : segments[i].end] for i in range(count)]
+        """The next bytes to send up to the next file, in at most ``limit`` pieces."""
+        found = []
+        for segment in islice(self._segments, limit):
+            if isinstance(segment, FileSegment):
+                break
+            found.append(segment.chunk.view[segment.start : segment.end])
+        return found
 
     def sent(self, count_bytes: int) -> None:
         """Take note that the first ``count_bytes`` are on their way."""
@@ -131,6 +161,9 @@ class Outgoing:
                 return
             count_bytes -= length
             self._segments.popleft()
+            if isinstance(segment, FileSegment):
+                self.used_bytes -= _FILE_SEGMENT_BYTES
+                continue
             if segment is self._last:
                 self._last = None
             self._release(segment.chunk, segment.replies)
@@ -149,7 +182,8 @@ class Outgoing:
     def close(self) -> None:
         """Let go of everything that was not sent."""
         for segment in self._segments:
-            segment.chunk.release(segment.replies)
+            if not isinstance(segment, FileSegment):
+                segment.chunk.release(segment.replies)
         self._segments.clear()
         self._retired.clear()
         self._last = None

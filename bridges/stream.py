@@ -10,7 +10,9 @@ straight into memory that the session provides.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 from time import perf_counter
@@ -133,6 +135,22 @@ class Stream:
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply that was reserved in ``out``."""
         self.out.commit(chunk, start, end)
+        if not self._is_in_batch:
+            self.schedule_flush()
+        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._is_writing:
+            self._send()
+
+    @property
+    def can_send_files(self) -> bool:
+        """Whether bytes of a file can leave without a copy of them."""
+        return True
+
+    def commit_with_file(
+        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+    ) -> None:
+        """Queue a reply that was reserved in ``out``, and bytes of a file behind it."""
+        self.out.commit(chunk, start, end)
+        self.out.commit_file(fd, offset_bytes, length_bytes)
         if not self._is_in_batch:
             self.schedule_flush()
         elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._is_writing:
@@ -326,9 +344,16 @@ class Stream:
         out = self.out
         try:
             while out.queued_bytes:
-                views = out.views(_MAX_PIECES)
+                file = out.file
                 sock = self._sock
-                count = sock.send(views[0]) if len(views) == 1 else sock.sendmsg(views)
+                if file is not None:
+                    length = file.end - file.start
+                    count = os.sendfile(sock.fileno(), file.fd, file.start, length)
+                    if count == 0:
+                        raise OSError(errno.EIO, "the file has become shorter")
+                else:
+                    views = out.views(_MAX_PIECES)
+                    count = sock.send(views[0]) if len(views) == 1 else sock.sendmsg(views)
                 out.sent(count)
         except (BlockingIOError, InterruptedError):
             self._is_writing = True

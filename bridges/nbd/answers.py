@@ -30,11 +30,20 @@ class Connection(Protocol):
     peer: str
 
     @property
+    def can_send_files(self) -> bool:
+        """Whether ``commit_with_file`` saves a copy."""
+
+    @property
     def is_full(self) -> bool:
         """Whether no more requests are to be handled for now."""
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply reserved in ``out``."""
+
+    def commit_with_file(
+        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+    ) -> None:
+        """Queue a reply reserved in ``out``, and bytes of a file behind it."""
 
     def put(self, data: bytes) -> None:
         """Queue a short reply."""

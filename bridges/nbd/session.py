@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 from bridges.buffers import Chunk
 from bridges.lun_client import LunClient
+from bridges.nbd import wire
 from bridges.nbd.answers import Connection
 from bridges.nbd.negotiated import Negotiated
-from bridges.nbd.transfer import Transfer
-from bridges.nbd.uncommon import Request, Uncommon
+from bridges.nbd.transfer import LongRead, Transfer
+from bridges.nbd.uncommon import Request, Uncommon, is_structured
 from bridges.nbd.wire import Command
 from bridges.recovery import ScsiError, reply_of
 from bridges.stream import PeerError
+from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command as ScsiCommand
 from scsi_backend.t10.cdb import FUA_BIT, read_16, write_16
@@ -26,6 +28,9 @@ from scsi_backend.t10.cdb import FUA_BIT, read_16, write_16
 # Payloads up to this are used where they were received; larger ones get memory of their own, so
 # that they need not be copied when the chunk is full.
 _IN_PLACE_BYTES = 64 << 10
+# From here on sending from the page cache costs less than a copy.
+_LONG_READ_BYTES = 32 << 10
+_NEVER = wire.MAX_PAYLOAD_BYTES + 1
 
 
 class TransmissionSession(Uncommon):
@@ -50,6 +55,7 @@ class TransmissionSession(Uncommon):
         self._header_bytes = form.request.size
         self._read_header_bytes = form.read_header_bytes
         self._put_read_header = form.put_read_header
+        self._long_read_bytes = _LONG_READ_BYTES if connection.can_send_files else _NEVER
         self.receive_limit_bytes = 0
         self.direct: memoryview | None = None
         # The WRITE whose payload is being received into memory of its own.
@@ -109,6 +115,9 @@ class TransmissionSession(Uncommon):
         return position
 
     def _read(self, cookie: int, offset: int, length: int) -> None:
+        if length >= self._long_read_bytes:
+            self._read_by_reference(cookie, offset, length)
+            return
         shift = self._shift
         out = self._out
         head = self._read_header_bytes
@@ -132,6 +141,63 @@ class TransmissionSession(Uncommon):
             return
         self.open_requests -= 1
         self._commit(io.chunk, io.start, io.end)
+
+    def _read_by_reference(self, cookie: int, offset: int, length: int) -> None:
+        """READ what may be sent from the page cache, or told as a hole, instead of copied."""
+        shift = self._shift
+        cdb = read_16(offset >> shift, length >> shift)
+        io = LongRead(cdb, None, None, self._located)
+        io.cookie, io.offset, io.length_bytes = cookie, offset, length
+        io.has_memory = False
+        io.reserve = self._reserve
+        self.open_requests += 1
+        self._submit(io)
+
+    def _reserve(self, io: LongRead) -> memoryview:
+        """Give a READ memory after all."""
+        out, length = self._out, io.length_bytes
+        io.start = out.reserve(self._read_header_bytes + length)
+        io.chunk = out.chunk
+        first = io.start + self._read_header_bytes
+        io.end = first + length
+        io.has_memory = True
+        self._put_read_header(io.chunk.view, io.start, io.cookie, io.offset, length)
+        return io.chunk.view[first : io.end]
+
+    def _located(self, io: ScsiCommand) -> None:
+        assert isinstance(io, LongRead)
+        if io.status:
+            if io.data_in is None:
+                # Tried again, it needs what every READ has.
+                io.data_in = self._reserve(io)
+            self._client.recover(io, self._read_ended)
+        elif io.has_memory:
+            self.open_requests -= 1
+            self._commit(io.chunk, io.start, io.end)
+        elif isinstance(io.located, FileRange):
+            self._send_file(io, io.located)
+        else:
+            self._send_zeros(io)
+
+    def _send_file(self, io: LongRead, where: FileRange) -> None:
+        head = self._read_header_bytes
+        start = self._out.reserve(head)
+        chunk = self._out.chunk
+        self._put_read_header(chunk.view, start, io.cookie, io.offset, io.length_bytes)
+        self.open_requests -= 1
+        self._connection.commit_with_file(
+            chunk, start, start + head, where.fd, where.offset_bytes, io.length_bytes
+        )
+
+    def _send_zeros(self, io: LongRead) -> None:
+        form = self._form
+        if is_structured(form):
+            self._reply(form.hole(io.cookie, io.offset, io.length_bytes, io.offset, is_last=True))
+        else:
+            view = self._reserve(io)
+            view[:] = bytes(len(view))
+            self.open_requests -= 1
+            self._commit(io.chunk, io.start, io.end)
 
     def _read_ended(self, io: ScsiCommand) -> None:
         """End a READ that was tried again."""

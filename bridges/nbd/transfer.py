@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridges.buffers import Chunk
 from bridges.lun import LunInfo
 from bridges.nbd.wire import MAX_PAYLOAD_BYTES, CommandFlag
-from scsi_backend.servers.command import Command
+from scsi_backend.servers.command import ReadByReference
 
 _FUA = int(CommandFlag.FUA)
 _PAYLOAD_LEN = int(CommandFlag.PAYLOAD_LEN)
 
 
-class Transfer(Command):
-    """The command of a plain READ or WRITE, with what its reply needs."""
+class Transfer(ReadByReference):
+    """The command of a plain READ or WRITE, with what its reply needs.
+
+    A READ is by reference where it has no memory from the beginning (``LongRead``).
+    """
 
     __slots__ = ("chunk", "cookie", "end", "is_held", "offset", "start")
 
@@ -27,6 +31,20 @@ class Transfer(Command):
     end: int
     # Whether a WRITE keeps its chunk.
     is_held: bool
+
+
+class LongRead(Transfer):
+    """A READ whose data may be sent from where they lie; ``has_memory`` once they may not."""
+
+    __slots__ = ("has_memory", "length_bytes", "reserve")
+
+    has_memory: bool
+    length_bytes: int
+    reserve: Callable[[LongRead], memoryview]
+
+    def provide(self, length_bytes: int) -> memoryview:
+        """See ``ReadByReference.provide``: memory behind the reply's header."""
+        return self.reserve(self)
 
 
 @dataclass(frozen=True, slots=True)

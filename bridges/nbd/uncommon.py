@@ -101,7 +101,7 @@ class Uncommon(Answers):
 
     def _end_empty(self, request: Request) -> None:
         form = self._form
-        if request.kind in (Command.READ, Command.BLOCK_STATUS) and _is_structured(form):
+        if request.kind in (Command.READ, Command.BLOCK_STATUS) and is_structured(form):
             self._reply(form.nothing(request.cookie, request.offset))
         else:
             self._succeed(request.cookie, request.offset)
@@ -201,7 +201,7 @@ class Uncommon(Answers):
             self._fail(Command.READ, cookie, offset, failure, bad_offset)
 
         def ended(outcome: ScsiError | None) -> None:
-            if outcome is not None or not _is_structured(form):
+            if outcome is not None or not is_structured(form):
                 self._out.cancel(io.chunk)
             else:
                 header = form.read_part_header(cookie, offset, good_bytes, offset, is_last=False)
@@ -209,7 +209,7 @@ class Uncommon(Answers):
                 self._commit(io.chunk, io.start, first + good_bytes)
             fail()
 
-        if good_bytes and _is_structured(form):
+        if good_bytes and is_structured(form):
             # What a command leaves behind that ended with CHECK CONDITION is not to be relied on.
             view = io.chunk.view[first : first + good_bytes]
             self._client.run(translate.read(self._client.info, offset, view), ended)
@@ -274,7 +274,7 @@ class Uncommon(Answers):
     def _status(self, request: Request, length: int, contexts: Sequence[int]) -> None:
         """Tell the extents of a range; there is but one context, base:allocation."""
         form = self._form
-        assert _is_structured(form), "contexts are selected after structured replies"
+        assert is_structured(form), "contexts are selected after structured replies"
         cookie, offset = request.cookie, request.offset
         (context,) = contexts
         limit = 1 if request.flags & CommandFlag.REQ_ONE else _MAX_EXTENTS
@@ -288,5 +288,6 @@ class Uncommon(Answers):
         self._client.run(extents(self._client.info, offset, length, limit), ended)
 
 
-def _is_structured(form: Replies) -> TypeGuard[StructuredOnly]:
+def is_structured(form: Replies) -> TypeGuard[StructuredOnly]:
+    """Tell whether a form has chunks."""
     return isinstance(form, StructuredOnly)

@@ -15,6 +15,7 @@ from typing import ClassVar
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.io.engine import Done
 from scsi_backend.io.file import Transfer
+from scsi_backend.io.located import Located
 
 REVISION_LEVEL = "0100"
 
@@ -60,6 +61,10 @@ class Vdisk(ABC):
         # a flush has anything to do.
         self.has_volatile_cache = False
         self.needs_sync = False
+
+    def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
+        """Say where a range lies, if it can be sent from there at once; None to have it read."""
+        return None
 
     @abstractmethod
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:

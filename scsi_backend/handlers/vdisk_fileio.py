@@ -10,6 +10,7 @@ from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.handlers.vdisk import Extent, Vdisk
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.file import BackingFile
+from scsi_backend.io.located import Located
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ class VdiskFileio(Vdisk):
         except BaseException:
             file.close()
             raise
+
+    def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
+        """See ``Vdisk.locate_now``."""
+        is_sparse = self.is_thin_provisioned
+        return self._file.locate_now(offset_bytes, length_bytes, is_sparse=is_sparse)
 
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk import Extent, Vdisk
 from scsi_backend.io.engine import Done, Engine
+from scsi_backend.io.located import ZEROS, Located
 
 _ZEROS = bytes(64 << 10)
 
@@ -30,6 +31,10 @@ class VdiskNullio(Vdisk):
     def open(cls, name: str, attributes: NullioAttributes, engine: Engine) -> VdiskNullio:
         """Return the disk; there is nothing to open, and no use for the engine."""
         return cls(name, attributes)
+
+    def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
+        """See ``Vdisk.locate_now``: there is nothing but zeros."""
+        return ZEROS
 
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""

@@ -17,6 +17,8 @@ from typing import Final
 from scsi_backend.io import syscalls
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.group_commit import GroupCommit
+from scsi_backend.io.located import ZEROS, FileRange, Located
+from scsi_backend.io.sgv import PAGE_BYTES
 
 NOT_NOW: Final = -errno.EAGAIN
 
@@ -32,7 +34,8 @@ class BackingFile:
         self._commit = GroupCommit(fd, engine)
         self.read_now: Transfer
         self.write_now: Transfer
-        self.read_now, self.write_now = _immediate_transfers(fd)
+        self._is_in_memory = syscalls.is_in_memory(fd)
+        self.read_now, self.write_now = _immediate_transfers(fd, self._is_in_memory)
 
     @classmethod
     def open(cls, path: str, engine: Engine, *, read_only: bool) -> BackingFile:
@@ -51,6 +54,24 @@ class BackingFile:
     def size_bytes(self) -> int:
         """The file's size now."""
         return syscalls.size_bytes(self.fd)
+
+    def locate_now(
+        self, offset_bytes: int, length_bytes: int, *, is_sparse: bool
+    ) -> Located | None:
+        """Say where a range lies, if it can be sent from there at once; None to have it read.
+
+        Holes are looked for only where the file ``is_sparse`` on purpose.
+        """
+        try:
+            if self._is_in_memory:
+                if is_sparse and syscalls.is_hole(self.fd, offset_bytes, length_bytes):
+                    return ZEROS
+            elif not _is_cached(self.fd, offset_bytes, length_bytes):
+                return None
+        except OSError:
+            # Whatever it is, the read itself will tell.
+            return None
+        return FileRange(self.fd, offset_bytes)
 
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """Fill ``view`` through the engine; fewer bytes mean end of file."""
@@ -109,8 +130,8 @@ class BackingFile:
         os.close(self.fd)
 
 
-def _immediate_transfers(fd: int) -> tuple[Transfer, Transfer]:
-    if syscalls.is_in_memory(fd):
+def _immediate_transfers(fd: int, is_in_memory: bool) -> tuple[Transfer, Transfer]:
+    if is_in_memory:
         return partial(_read_memory, fd), partial(_write_memory, fd)
     try:
         os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
@@ -124,6 +145,23 @@ def _immediate_transfers(fd: int) -> tuple[Transfer, Transfer]:
     # Few file systems take RWF_NOWAIT on buffered writes, and one that does may still fail with
     # EAGAIN for each; writes therefore go to the engine, in batches.
     return partial(_read_cached, fd), _never
+
+
+def _is_cached(fd: int, offset_bytes: int, length_bytes: int) -> bool:
+    """Tell whether a range can be read without waiting.
+
+    Pages that are still being read count as cached; read-ahead ends with the last one, so that is
+    looked at by a read that must not wait. Raises OSError.
+    """
+    first = offset_bytes // PAGE_BYTES
+    end_bytes = offset_bytes + length_bytes
+    pages = -(-end_bytes // PAGE_BYTES) - first
+    if syscalls.cached_pages(fd, offset_bytes, length_bytes) < pages:
+        return False
+    try:
+        return os.preadv(fd, [bytearray(1)], end_bytes - 1, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
 
 
 def _read_cached(fd: int, view: memoryview, offset_bytes: int) -> int:

@@ -21,6 +21,39 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
+_libc.syscall.restype = ctypes.c_long
+# Linux 6.5 and later; the number is the same on all architectures.
+_SYS_CACHESTAT = 451
+
+
+class _CachestatRange(ctypes.Structure):
+    _fields_ = (("off", ctypes.c_uint64), ("len", ctypes.c_uint64))
+
+
+class _Cachestat(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in ("cache", "dirty", "writeback", "evicted", "recently_evicted")
+    )
+
+
+def cached_pages(fd: int, offset_bytes: int, length_bytes: int) -> int:
+    """Return how many pages of a range are in the page cache (cachestat(2)); raises OSError."""
+    where = _CachestatRange(offset_bytes, length_bytes)
+    found = _Cachestat()
+    pointers = ctypes.byref(where), ctypes.byref(found)
+    if _libc.syscall(_SYS_CACHESTAT, ctypes.c_int(fd), *pointers, ctypes.c_uint(0)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(found.cache)
+
+
+def is_hole(fd: int, offset_bytes: int, length_bytes: int) -> bool:
+    """Tell whether a file has no data in a range (SEEK_DATA of lseek(2)); raises OSError."""
+    end_bytes = offset_bytes + length_bytes
+    return _seek(fd, offset_bytes, os.SEEK_DATA, end_bytes) >= end_bytes
+
+
 def _fallocate(fd: int, mode: int, offset_bytes: int, length_bytes: int) -> int:
     while _libc.fallocate(fd, mode, offset_bytes, length_bytes) != 0:
         code = ctypes.get_errno()

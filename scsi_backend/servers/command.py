@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from scsi_backend.io.located import Located
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 
@@ -116,6 +117,21 @@ class Command:
             self.data_in[:length] = data[:length]
         self.data_in_length = length
         self.complete()
+
+
+class ReadByReference(Command):
+    """A READ whose submitter can do without a copy of the data.
+
+    It completes with ``located``, or else with data in memory that ``provide`` was asked for.
+    """
+
+    __slots__ = ("located",)
+
+    located: Located | None
+
+    def provide(self, length_bytes: int) -> memoryview:
+        """Return memory for the data, which cannot be located."""
+        raise NotImplementedError
 
 
 Execute = Callable[[Command], None]

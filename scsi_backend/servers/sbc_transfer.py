@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.command import CheckCondition, Command, Execute, ReadByReference
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.steps import Steps, run_steps
@@ -59,11 +59,14 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
                 _check_transfer(unit, where, lba, blocks)
             length = blocks << shift
+            offset = lba << shift
             view = command.data_in
             if view is None or len(view) != length:
-                view = _clip(view, length)
+                view = _find_data(unit, command, offset, length)
+                if view is None:
+                    command.complete()
+                    return
                 length = len(view)
-            offset = lba << shift
             moved = read_now(view, offset)
             if moved == length:
                 command.data_in_length = length
@@ -76,8 +79,19 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
     return bind
 
 
-def _clip(view: memoryview | None, length_bytes: int) -> memoryview:
+def _find_data(
+    unit: LogicalUnit, command: Command, offset_bytes: int, length_bytes: int
+) -> memoryview | None:
+    """Return where to read to, None where the data were located and need not be read."""
+    if isinstance(command, ReadByReference):
+        command.located = unit.vdisk.locate_now(offset_bytes, length_bytes)
+        if command.located is not None:
+            command.data_in_length = length_bytes
+            return None
+        command.data_in = command.provide(length_bytes)
+        return command.data_in
     # An initiator that has room for less than the CDB asks for gets that much (SAM-5 5.4.2).
+    view = command.data_in
     return memoryview(bytearray()) if view is None else view[:length_bytes]
 
 

@@ -7,6 +7,7 @@ that is spoilt when it is given back, and a connection without a socket.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,11 +128,19 @@ class MemoryConnection:
         self.held_bytes = 0
         self.is_full = False
         self.peer = "test"
+        self.can_send_files = False
         self.rest = b""
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """See ``session.Connection``."""
         self.out.commit(chunk, start, end)
+
+    def commit_with_file(
+        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+    ) -> None:
+        """See ``session.Connection``; the bytes are read at once."""
+        self.commit(chunk, start, end)
+        self.put(os.pread(fd, length_bytes, offset_bytes))
 
     def put(self, data: bytes) -> None:
         """See ``session.Connection``."""
