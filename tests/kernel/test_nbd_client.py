@@ -30,6 +30,18 @@ def test_ext4_over_four_tcp_connections_survives_remount(nbd_client: Steps) -> N
     assert facts == ["attached", "4 connections", *EXT4, "detached"]
 
 
+def test_fstrim_frees_space_and_the_rest_outlives_a_reconnect(nbd_client: Steps) -> None:
+    assert nbd_client.facts("trim_and_reconnect") == [
+        "attached",
+        "space given back",
+        "detached",
+        "attached",
+        "fsck clean after reconnect",
+        "data equal after reconnect",
+        "detached",
+    ]
+
+
 @pytest.mark.parametrize("step", ["plugin_embedded", "plugin_on_daemon"])
 def test_ext4_through_the_nbdkit_plugin_survives_remount(nbd_client: Steps, step: str) -> None:
     assert nbd_client.facts(step) == ["attached", *EXT4, "detached", f"{step} ended"]

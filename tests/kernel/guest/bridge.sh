@@ -14,11 +14,11 @@ serve() {
     verified "$name ready"
 }
 
-# attach DEVICE SERVER...: connect the kernel's NBD client; -b is the block size in bytes.
+# attach DEVICE SERVER...: connect the kernel's NBD client to $EXPORT; -b is the block size in bytes.
 attach() {
     local device=$1
     shift
-    nbd-client "$@" "$device" -b 512 -N disk0
+    nbd-client "$@" "$device" -b 512 -N "${EXPORT:-disk0}"
     [[ $(blockdev --getsize64 "$device") == "$DISK_BYTES" ]]
     verified "attached"
 }

@@ -6,11 +6,15 @@
 . "$CHECKOUT/tests/kernel/guest/bridge.sh"
 
 mkdir -p /run/scst-bridge
-truncate -s "$DISK_BYTES" /run/disk0.img /run/disk1.img
+truncate -s "$DISK_BYTES" /run/disk0.img /run/disk1.img /run/thin.img
 cat >/run/scst.conf <<'CONF'
 HANDLER vdisk_fileio {
     DEVICE disk0 {
         filename /run/disk0.img
+    }
+    DEVICE thin {
+        filename /run/thin.img
+        thin_provisioned 1
     }
 }
 TARGET_DRIVER nbd {
@@ -18,6 +22,10 @@ TARGET_DRIVER nbd {
     listen 127.0.0.1:10809
     TARGET disk0 {
         LUN 0 disk0
+        enabled 1
+    }
+    TARGET thin {
+        LUN 0 thin
         enabled 1
     }
 }
@@ -44,6 +52,33 @@ four_tcp_connections() {
     detach /dev/nbd1
 }
 
+# fstrim gives the space of a deleted file back, and what is left outlives a reconnect.
+trim_and_reconnect() {
+    local device=/dev/nbd4 before after
+    EXPORT=thin attach "$device" 127.0.0.1 10809 -C 4
+    random_file /run/reference
+    make_and_fill "$device" /run/reference
+    mount_at "$device" /run/mnt
+    cp /run/mnt/data /run/mnt/copy
+    sync -f /run/mnt
+    before=$(stat -c %b /run/thin.img)
+    rm /run/mnt/copy
+    sync -f /run/mnt
+    fstrim /run/mnt
+    umount /run/mnt
+    after=$(stat -c %b /run/thin.img)
+    # The copy's 32 MiB are 65536 sectors of 512 bytes.
+    ((before - after > 60000))
+    verified "space given back"
+    detach "$device"
+    EXPORT=thin attach "$device" 127.0.0.1 10809 -C 4
+    verify_unmounted "$device"
+    verified "fsck clean after reconnect"
+    verify_mounted "$device" data /run/reference
+    verified "data equal after reconnect"
+    detach "$device"
+}
+
 # plugin NAME DEVICE IMAGE PARAMETER...: the same through nbdkit, which closes its disk at the end.
 plugin() {
     local name=$1 device=$2 image=$3
@@ -63,6 +98,7 @@ socket_or_ended() {
 step daemon_start 90 serve daemon /run/scst.conf
 step unix_socket 90 unix_socket
 step four_tcp_connections 90 four_tcp_connections
+step trim_and_reconnect 150 trim_and_reconnect
 step plugin_embedded 120 plugin plugin_embedded /dev/nbd2 /run/disk1.img file=/run/disk1.img
 step plugin_on_daemon 120 plugin plugin_on_daemon /dev/nbd3 /run/disk0.img \
     device=local socket=/run/scst-bridge/local.sock
