@@ -142,7 +142,7 @@ class StructuredReplies(StructuredOnly):
             view, start, wire.CHUNK_MAGIC, _DONE, _DATA, cookie, _OFFSET_BYTES + length, offset
         )
 
-    put_success = SimpleReplies.put_success
+    put_success = staticmethod(SimpleReplies.put_success)
 
     @staticmethod
     def failure(
