@@ -70,6 +70,9 @@ def check(
         return Refusal(Error.EINVAL, f"{command.name}: flags {flags:#x}: expected {allowed:#x}")
     if command is Command.BLOCK_STATUS and not negotiated.contexts:
         return Refusal(Error.EINVAL, "BLOCK_STATUS: no metadata context was selected")
+    if command is Command.BLOCK_STATUS and length == 0:
+        # proto.md: success has "exactly one status chunk" per context, with an extent in it.
+        return Refusal(Error.EINVAL, "BLOCK_STATUS: expected at least one byte")
     if rule.writes and info.is_read_only:
         return Refusal(Error.EPERM, f"{command.name}: the export is read-only")
     if not rule.has_range:
@@ -114,9 +117,12 @@ class StatusFilter:
 
 
 def status_filter(
-    info: LunInfo, negotiated: Negotiated, offset: int, payload: memoryview
+    info: LunInfo, negotiated: Negotiated, flags: int, offset: int, payload: memoryview
 ) -> StatusFilter | Refusal:
-    """Read and check a BLOCK_STATUS request's payload (proto.md, "BLOCK_STATUS_PAYLOAD")."""
+    """Read and check a BLOCK_STATUS request's payload (proto.md, "BLOCK_STATUS_PAYLOAD").
+
+    ``flags`` are without PAYLOAD_LEN.
+    """
     head = wire.BLOCK_STATUS_PAYLOAD.size
     if len(payload) < head or len(payload) % _CONTEXT_ID.size:
         return Refusal(Error.EINVAL, "BLOCK_STATUS: malformed payload")
@@ -125,7 +131,7 @@ def status_filter(
     known = {number for number, _ in negotiated.contexts}
     if len(set(wanted)) < len(wanted) or not known.issuperset(wanted):
         return Refusal(Error.EINVAL, f"BLOCK_STATUS: contexts {wanted}: expected some of {known}")
-    refusal = check(info, negotiated, 0, Command.BLOCK_STATUS, offset, length)
+    refusal = check(info, negotiated, flags, Command.BLOCK_STATUS, offset, length)
     return refusal or StatusFilter(length, wanted)
 
 

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 _MAX_SKIPPED_BYTES = 128 << 20
 # proto.md: a server SHOULD NOT send more than 2^20 extents; these fit one small reply.
 _MAX_EXTENTS = 4096
+# What an extent takes until it is sent: a small tuple, and its bytes in the reply.
+_EXTENT_BYTES = 128
 # More context ids than anybody has contexts.
 _MAX_STATUS_PAYLOAD_BYTES = wire.BLOCK_STATUS_PAYLOAD.size + 4 * 1024
 _NOT_FAST = Refusal(Error.ENOTSUP, "WRITE_ZEROES: not faster here than writing")
@@ -84,7 +86,7 @@ class Uncommon(Answers):
                 return self._filtered_status(info, request, behind)
             flags &= ~CommandFlag.PAYLOAD_LEN
             if not has_payload:
-                text = f"command {kind} takes no payload"
+                text = f"command {kind} takes no payload of {length} bytes"
                 return self._begin_skip(request, Refusal(Error.EINVAL, text), behind)
         refusal = check(info, self._negotiated, flags, kind, offset, length)
         if has_payload:
@@ -221,6 +223,9 @@ class Uncommon(Answers):
         """Where a read failed, if the sense data say so (SPC-5 4.4.2, INFORMATION)."""
         if sense is None or sense.key != SenseKey.MEDIUM_ERROR or sense.information is None:
             return None
+        if sense.deferred:
+            # It tells where an earlier command failed.
+            return None
         bad_offset = sense.information * self._client.info.block_size_bytes
         return bad_offset if offset <= bad_offset < offset + length else None
 
@@ -262,10 +267,12 @@ class Uncommon(Answers):
         if len(behind) < payload_bytes:
             return None
         self.open_requests += 1
-        wanted = status_filter(info, self._negotiated, request.offset, behind[:payload_bytes])
+        flags = request.flags & ~CommandFlag.PAYLOAD_LEN
+        payload = behind[:payload_bytes]
+        wanted = status_filter(info, self._negotiated, flags, request.offset, payload)
         if isinstance(wanted, Refusal):
             self._refuse(request.cookie, request.offset, wanted)
-        elif wanted.length_bytes and wanted.contexts:
+        elif wanted.contexts:
             self._status(request, wanted.length_bytes, wanted.contexts)
         else:
             self._end_empty(request)
@@ -278,8 +285,12 @@ class Uncommon(Answers):
         cookie, offset = request.cookie, request.offset
         (context,) = contexts
         limit = 1 if request.flags & CommandFlag.REQ_ONE else _MAX_EXTENTS
+        connection = self._connection
+        # Thousands of such requests fit where few of their replies do.
+        connection.held_bytes += limit * _EXTENT_BYTES
 
         def ended(outcome: list[tuple[int, ExtentFlag]] | ScsiError) -> None:
+            connection.held_bytes -= limit * _EXTENT_BYTES
             if isinstance(outcome, ScsiError):
                 self._fail(Command.BLOCK_STATUS, cookie, offset, outcome)
             else:
