@@ -37,6 +37,8 @@ _MAX_EXTENTS = 4096
 _EXTENT_BYTES = 128
 # More context ids than anybody has contexts.
 _MAX_STATUS_PAYLOAD_BYTES = wire.BLOCK_STATUS_PAYLOAD.size + 4 * 1024
+# A plain number: ``~`` of an IntFlag knows only the bits that have names.
+_PAYLOAD_LEN = int(CommandFlag.PAYLOAD_LEN)
 _NOT_FAST = Refusal(Error.ENOTSUP, "WRITE_ZEROES: not faster here than writing")
 
 
@@ -81,10 +83,10 @@ class Uncommon(Answers):
             self.wants_close = True
             return 0
         has_payload = kind == Command.WRITE
-        if self._form.is_extended and flags & CommandFlag.PAYLOAD_LEN:
+        if self._form.is_extended and flags & _PAYLOAD_LEN:
             if kind == Command.BLOCK_STATUS and length <= _MAX_STATUS_PAYLOAD_BYTES:
                 return self._filtered_status(info, request, behind)
-            flags &= ~CommandFlag.PAYLOAD_LEN
+            flags &= ~_PAYLOAD_LEN
             if not has_payload:
                 text = f"command {kind} takes no payload of {length} bytes"
                 return self._begin_skip(request, Refusal(Error.EINVAL, text), behind)
@@ -267,7 +269,7 @@ class Uncommon(Answers):
         if len(behind) < payload_bytes:
             return None
         self.open_requests += 1
-        flags = request.flags & ~CommandFlag.PAYLOAD_LEN
+        flags = request.flags & ~_PAYLOAD_LEN
         payload = behind[:payload_bytes]
         wanted = status_filter(info, self._negotiated, flags, request.offset, payload)
         if isinstance(wanted, Refusal):

@@ -12,6 +12,7 @@ import pytest
 from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.backend import Backend
+from tests.bridges.nbd.forms import Form
 from tests.bridges.nbd.link import Link
 from tests.bridges.nbd.serving import Serving
 from tests.scsi_backend.fakes import FaultyVdisk
@@ -20,13 +21,23 @@ OpenLink = Callable[..., Link]
 Serve = Callable[..., Serving]
 
 
+@pytest.fixture(params=Form, ids=[form.value for form in Form])
+def form(request: pytest.FixtureRequest) -> Form:
+    """Each form of requests and replies in turn."""
+    found: Form = request.param
+    return found
+
+
 @pytest.fixture
-def open_link() -> Iterator[OpenLink]:
-    """Make links; each must end with every request answered and all memory given back."""
+def open_link(form: Form) -> Iterator[OpenLink]:
+    """Make links in each form.
+
+    Each must end with every request answered and all memory given back.
+    """
     links: list[Link] = []
 
-    def make(vdisk: FaultyVdisk | None = None, *, is_read_only: bool = False) -> Link:
-        link = Link.open(vdisk, is_read_only=is_read_only)
+    def make(vdisk: FaultyVdisk | None = None, **options: bool) -> Link:
+        link = Link.open(vdisk, form=form, **options)
         links.append(link)
         return link
 

@@ -31,10 +31,7 @@ from tests.bridges.nbd.proto import (
     ENOSPC,
     EPERM,
     FLUSH,
-    REQUEST_BYTES,
     WRITE_ZEROES,
-    request,
-    write,
 )
 from tests.scsi_backend.fakes import FaultyVdisk, pattern
 
@@ -47,10 +44,10 @@ LATER = -errno.EAGAIN
 
 
 def _send_write(link: Link, cookie: int, payload: bytes, *, is_split: bool) -> None:
-    message = write(cookie, 0, payload)
+    message = link.write(cookie, 0, payload)
     if is_split:
-        link.send(message[:REQUEST_BYTES])
-        link.send(message[REQUEST_BYTES:])
+        link.send(message[: link.form.header_bytes])
+        link.send(message[link.form.header_bytes :])
     else:
         link.send(message)
 
@@ -63,7 +60,7 @@ def test_payload_of_a_slow_write_outlives_further_requests(
     link.vdisk.is_held = True
     _send_write(link, 1, pattern(70, length), is_split=is_split)
     for cookie in range(2, 30):
-        link.send(write(cookie, 512 * BLOCK, pattern(71, length)), link.read(90, 0, BLOCK))
+        link.send(link.write(cookie, 512 * BLOCK, pattern(71, length)), link.read(90, 0, BLOCK))
     link.vdisk.release()
     assert link.vdisk.blocks(0, length // BLOCK) == pattern(70, length)
     link.vdisk.release_all()
@@ -77,7 +74,7 @@ def test_payload_of_a_write_that_is_tried_again_outlives_further_requests(
     link.lun.unit.fail(WRITE_16, *[BUSY] * 5)
     _send_write(link, 1, pattern(70, length), is_split=is_split)
     assert link.connection.held_bytes == length
-    link.send(link.read(2, 0, BLOCK), request(FLUSH, 3), link.read(4, BLOCK, BLOCK))
+    link.send(link.read(2, 0, BLOCK), link.request(FLUSH, 3), link.read(4, BLOCK, BLOCK))
     assert link.errors() == [(2, 0), (3, 0), (4, 0)]
     link.clock.advance(1.0)
     assert link.errors() == [(1, 0)]
@@ -126,7 +123,7 @@ def test_slow_reads_that_end_in_any_order_get_their_own_data(link: Link) -> None
     ]
 
 
-def test_the_reply_to_a_read_that_failed_is_only_a_header(link: Link) -> None:
+def test_a_read_that_failed_disturbs_no_other(link: Link) -> None:
     link.vdisk.faults.errno_at[2] = errno.EIO
     link.send(link.read(1, 0, 8 * BLOCK), link.read(2, 4 * BLOCK, BLOCK))
     assert link.answers() == [(1, EIO, b""), (2, 0, pattern(4, BLOCK))]
@@ -145,9 +142,9 @@ def test_busy_is_tried_again_unseen(link: Link, status: Status) -> None:
         link.lun.unit.fail(opcode, Ending(status), Ending(status))
     link.send(
         link.read(1, 3 * BLOCK, BLOCK),
-        write(2, 0, pattern(50, BLOCK)),
-        request(FLUSH, 3),
-        request(WRITE_ZEROES, 4, BLOCK, BLOCK),
+        link.write(2, 0, pattern(50, BLOCK)),
+        link.request(FLUSH, 3),
+        link.request(WRITE_ZEROES, 4, BLOCK, BLOCK),
     )
     assert link.answers() == []
     assert link.session.open_requests == 4
@@ -164,7 +161,7 @@ def test_busy_is_tried_again_unseen(link: Link, status: Status) -> None:
 def test_busy_for_ever_is_eio_before_linux_gives_the_connection_up(link: Link) -> None:
     link.lun.unit.fail(WRITE_16, *[BUSY] * 1000)
     link.lun.unit.fail(READ_16, *[BUSY] * 1000)
-    link.send(write(1, 0, bytes(BLOCK)), link.read(2, 0, BLOCK))
+    link.send(link.write(1, 0, bytes(BLOCK)), link.read(2, 0, BLOCK))
     link.clock.advance(20.0)
     assert link.answers() == []
     link.clock.advance(9.9)
@@ -174,32 +171,34 @@ def test_busy_for_ever_is_eio_before_linux_gives_the_connection_up(link: Link) -
 
 def test_reservation_conflict_is_eperm_at_once(link: Link) -> None:
     link.lun.unit.fail(WRITE_16, RESERVATION_CONFLICT)
-    assert link.ask(write(1, 0, bytes(BLOCK))) == [(1, EPERM)]
+    assert link.ask(link.write(1, 0, bytes(BLOCK))) == [(1, EPERM)]
     assert len(link.cdbs) == 1
 
 
 def test_no_space_reaches_the_client(link: Link) -> None:
     link.vdisk.immediate_bytes = LATER
     link.vdisk.faults.errno_of["write"] = errno.ENOSPC
-    assert link.ask(write(1, 0, bytes(BLOCK))) == [(1, ENOSPC)]
+    assert link.ask(link.write(1, 0, bytes(BLOCK))) == [(1, ENOSPC)]
 
 
 def test_failed_flush_reaches_the_client(link: Link) -> None:
     link.vdisk.faults.errno_of["sync"] = errno.EIO
-    assert link.ask(request(FLUSH, 1)) == [(1, EIO)]
+    assert link.ask(link.request(FLUSH, 1)) == [(1, EIO)]
 
 
 @pytest.mark.parametrize("text", ["06/29/00", "06/2A/01", "06/2A/09", "06/3F/0E", "0B/4B/00"])
 def test_unit_attention_and_aborted_command_are_invisible(link: Link, text: str) -> None:
     for opcode in (READ_16, WRITE_16, SYNCHRONIZE_CACHE_16):
         link.lun.unit.fail(opcode, check_condition(text))
-    link.send(link.read(1, BLOCK, BLOCK), write(2, 0, pattern(50, BLOCK)), request(FLUSH, 3))
+    link.send(
+        link.read(1, BLOCK, BLOCK), link.write(2, 0, pattern(50, BLOCK)), link.request(FLUSH, 3)
+    )
     assert link.answers() == [(1, 0, pattern(1, BLOCK)), (2, 0, b""), (3, 0, b"")]
 
 
 def test_a_medium_that_may_have_changed_is_not_written(link: Link) -> None:
     link.lun.unit.fail(WRITE_16, check_condition("06/28/00"))
-    assert link.ask(write(1, 0, bytes(BLOCK))) == [(1, EIO)]
+    assert link.ask(link.write(1, 0, bytes(BLOCK))) == [(1, EIO)]
     assert bytes(link.vdisk.data) == DISTINCT_BLOCKS
 
 
@@ -212,7 +211,7 @@ def test_new_bounds_apply_after_a_shrink(link: Link) -> None:
     _resize(link, 512)
     first, beyond = link.read(1, 0, BLOCK), 600 * BLOCK
     assert link.ask(first) == [(1, 0)]
-    assert link.ask(link.read(2, beyond, BLOCK), write(3, beyond, bytes(BLOCK))) == [
+    assert link.ask(link.read(2, beyond, BLOCK), link.write(3, beyond, bytes(BLOCK))) == [
         (2, EINVAL),
         (3, ENOSPC),
     ]
@@ -222,7 +221,7 @@ def test_new_bounds_apply_after_a_shrink(link: Link) -> None:
 def test_a_request_that_meets_the_shrink_gets_the_error_of_its_command(link: Link) -> None:
     _resize(link, 512)
     beyond = 600 * BLOCK
-    assert link.ask(write(1, beyond, bytes(BLOCK)), link.read(2, beyond, BLOCK)) == [
+    assert link.ask(link.write(1, beyond, bytes(BLOCK)), link.read(2, beyond, BLOCK)) == [
         (1, ENOSPC),
         (2, EINVAL),
     ]
@@ -234,7 +233,7 @@ def test_new_bounds_apply_after_a_growth(open_link: OpenLink) -> None:
     assert link.ask(link.read(1, 0, BLOCK)) == [(1, 0)]
     _resize(link, 2048)
     assert link.ask(link.read(2, 0, BLOCK)) == [(2, 0)]
-    assert link.ask(write(3, 1024 * BLOCK, pattern(9, BLOCK))) == [(3, 0)]
+    assert link.ask(link.write(3, 1024 * BLOCK, pattern(9, BLOCK))) == [(3, 0)]
     assert link.vdisk.blocks(1024, 1) == pattern(9, BLOCK)
 
 
@@ -248,7 +247,7 @@ def test_a_growth_noticed_within_a_batch_loses_no_write(open_link: OpenLink, len
     payload = pattern(9, length)
     link.send(
         link.read(2, 0, BLOCK),
-        write(3, 1024 * BLOCK, payload),
+        link.write(3, 1024 * BLOCK, payload),
         link.read(4, 1024 * BLOCK, BLOCK),
         link.read(5, 0, BLOCK),
     )
@@ -261,10 +260,10 @@ def test_a_growth_noticed_within_a_batch_loses_no_write(open_link: OpenLink, len
 
 def test_a_payload_that_never_ends_leaves_nothing_outstanding(open_link: OpenLink) -> None:
     refused = open_link()
-    refused.send(write(1, 5000 * BLOCK, bytes(DIRECT))[:-1])
+    refused.send(refused.write(1, 5000 * BLOCK, bytes(DIRECT))[:-1])
     assert refused.session.open_requests == 0
     received = open_link()
-    received.send(request(1, 1, 0, DIRECT))
+    received.send(received.request(1, 1, 0, DIRECT))
     received.send(bytes(DIRECT - 1))
     assert received.session.open_requests == 0
 
@@ -273,7 +272,7 @@ def test_a_connection_that_ends_keeps_its_memory_until_its_writes_have(link: Lin
     link.vdisk.immediate_bytes = LATER
     link.vdisk.is_held = True
     _send_write(link, 1, pattern(70, DIRECT), is_split=True)
-    link.send(write(2, 300 * BLOCK, pattern(71, IN_PLACE)))
+    link.send(link.write(2, 300 * BLOCK, pattern(71, IN_PLACE)))
     assert link.session.open_requests == 2
     link.vdisk.release_all()
     assert link.vdisk.blocks(0, 200) == pattern(70, DIRECT)
