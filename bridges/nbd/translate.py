@@ -81,6 +81,8 @@ def _may_unmap(info: LunInfo, *, no_hole: bool) -> bool:
 
 
 def _pieces(start_block: int, length_blocks: int, limit_blocks: int) -> Iterator[tuple[int, int]]:
+    """Divide a range at a reported limit, if there is one, and at what a CDB's field can hold."""
+    limit_blocks = min(limit_blocks or _UINT32_MAX, _UINT32_MAX)
     while length_blocks > 0:
         count = min(length_blocks, limit_blocks)
         yield start_block, count
@@ -210,7 +212,10 @@ def trim(info: LunInfo, offset_bytes: int, length_bytes: int, *, fua: bool) -> E
         return
     for request in _unmap_requests(info, first, blocks):
         reply = yield request
-        if isinstance(reply, ScsiError) and not _is_refused(reply):
+        if isinstance(reply, ScsiError):
+            if _is_refused(reply):
+                # It would refuse the other pieces too, of which 64 bits of length make millions.
+                break
             raise reply
     if fua:
         yield from _sync_range(info, first, blocks)
@@ -218,10 +223,10 @@ def trim(info: LunInfo, offset_bytes: int, length_bytes: int, *, fua: bool) -> E
 
 def _unmap_requests(info: LunInfo, first: int, blocks: int) -> Iterator[Request]:
     if not info.provisioning.has_unmap:
-        for lba, count in _pieces(first, blocks, info.limits.max_write_same or _UINT32_MAX):
+        for lba, count in _pieces(first, blocks, info.limits.max_write_same):
             yield Request(cdb.write_same_16(lba, count, cdb.NDOB_BIT | cdb.UNMAP_BIT))
         return
-    for lba, count in _pieces(first, blocks, info.limits.max_unmap or _UINT32_MAX):
+    for lba, count in _pieces(first, blocks, info.limits.max_unmap):
         parameters = memoryview(cdb.unmap_parameter_list(lba, count))
         yield Request(cdb.unmap(len(parameters)), data_out=parameters)
 
@@ -246,7 +251,7 @@ def write_zeroes(
 
 def _zero_blocks(info: LunInfo, first: int, blocks: int, *, no_hole: bool) -> Exchange[None]:
     flags = cdb.NDOB_BIT | (cdb.UNMAP_BIT if _may_unmap(info, no_hole=no_hole) else 0)
-    for lba, count in _pieces(first, blocks, info.limits.max_write_same or _UINT32_MAX):
+    for lba, count in _pieces(first, blocks, info.limits.max_write_same):
         reply = yield Request(cdb.write_same_16(lba, count, flags))
         if isinstance(reply, ScsiError):
             if not _is_refused(reply):
@@ -267,7 +272,8 @@ def cache(info: LunInfo, offset_bytes: int, length_bytes: int) -> Exchange[None]
     size = info.block_size_bytes
     first = offset_bytes // size
     blocks = -(-(offset_bytes + length_bytes) // size) - first
-    yield Request(cdb.pre_fetch_16(first, blocks))
+    for lba, count in _pieces(first, blocks, 0):
+        yield Request(cdb.pre_fetch_16(lba, count))
 
 
 def _is_refused(error: ScsiError) -> bool:

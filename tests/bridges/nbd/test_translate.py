@@ -154,9 +154,10 @@ def test_trim_with_fua_synchronizes_the_blocks_that_were_unmapped() -> None:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_refused_trim_is_no_error(refusal: Reply) -> None:
+def test_refused_trim_is_no_error_and_is_not_asked_for_again(refusal: Reply) -> None:
     lun = Recorder({0x42: _always(refusal)})
-    lun.run(translate.trim(DISK, 0, 512, fua=False))
+    lun.run(translate.trim(DISK, 0, 512 * 250, fua=False))
+    assert len(lun.cdbs) == 1
 
 
 def test_failed_trim_is_an_error() -> None:
