@@ -29,6 +29,7 @@ from tests.bridges.sgv import CountingSgv
 
 READ_16, WRITE_16, UNMAP = 0x88, 0x8A, 0x42
 SYNCHRONIZE_CACHE_16, PRE_FETCH_16, WRITE_SAME_16 = 0x91, 0x90, 0x93
+COMPARE_AND_WRITE = 0x89
 _PROBING = frozenset({0x00, 0x12, 0x1A, 0x5A, 0x9E})
 _SPOILT = 0xDB
 
@@ -210,8 +211,17 @@ def open_lun(vdisk: Vdisk, *, is_read_only: bool = False) -> OpenLun:
     target = Target("nbd", "disk0", 1)
     target.add_lun(0, LunEntry(unit, is_read_only))
     target.is_enabled = True
+    return _log_in(unit, target, "initiator")
+
+
+def join_lun(lun: OpenLun) -> OpenLun:
+    """Log in to the same LUN as somebody else."""
+    return _log_in(lun.unit, lun.target, "another")
+
+
+def _log_in(unit: RecordingUnit, target: Target, initiator: str) -> OpenLun:
     clock = ManualClock()
-    client = LunClient(target.open_session("initiator").nexuses[0], clock)
+    client = LunClient(target.open_session(initiator).nexuses[0], clock)
     outcomes: list[object] = []
     client.open(outcomes.append)
     assert outcomes == [None]
