@@ -48,8 +48,8 @@ COMPOSITION_MODULES = (
 FRONT_ENDS = ("bridges.nbd", "bridges.aoe", "bridges.local")
 # nbdkit with the Python plugin is a client of the local bridge.
 ALLOWED = {
-    ("bridges.nbd.nbdkit_plugin", "bridges.local.client"),
-    ("bridges.nbd.plugin_export", "bridges.local.client"),
+    ("bridges.nbd.plugin_sources", "bridges.local.client"),
+    ("bridges.nbd.plugin_sources", "bridges.local.wire"),
 }
 
 
@@ -179,8 +179,8 @@ def test_imports_are_found(source: str, imported: list[str]) -> None:
         ("bridges.nbd.server", "bridges.aoe.wire", False),
         ("bridges.aoe.server", "bridges.local.client", False),
         ("bridges.local.client", "bridges.nbd", False),
-        ("bridges.nbd.nbdkit_plugin", "bridges.local.client", True),
-        ("bridges.nbd.nbdkit_plugin", "bridges.local.server", False),
+        ("bridges.nbd.plugin_sources", "bridges.local.client", True),
+        ("bridges.nbd.plugin_sources", "bridges.local.server", False),
         ("bridges.cli", "bridges.nbd.server", True),
         ("bridges.cli", "bridges.daemon", True),
         ("bridges.cli", "tests", False),

@@ -4,30 +4,55 @@
 Parameters: file=PATH (embedded; with the attributes of vdisk_fileio, such as blocksize=4096), or
 socket=PATH and device=NAME (a client of the daemon's local bridge). ``scst-bridge nbdkit`` starts
 nbdkit with the environment that this file needs. nbdkit calls these functions by their names.
+
+nbdkit prints the traceback of every exception, so that of a PluginError is cut to one line.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 
 import nbdkit
 
-from bridges.nbd.plugin_export import (
+from bridges.nbd.plugin_export import PluginExport
+from bridges.nbd.plugin_sources import (
+    PARAMETERS,
     DaemonSource,
     EmbeddedSource,
     PluginError,
-    PluginExport,
     choose_source,
 )
 from bridges.nbd.translate import block_sizes
-from bridges.nbd.wire import Error
+from bridges.nbd.wire import Error, ExtentFlag
 
 API_VERSION = 2
+
+_EXTENT_TYPES = (
+    (ExtentFlag.HOLE, int(nbdkit.EXTENT_HOLE)),
+    (ExtentFlag.ZERO, int(nbdkit.EXTENT_ZERO)),
+)
 
 _parameters: dict[str, str] = {}
 _open_source: Callable[[], EmbeddedSource | DaemonSource] | None = None
 _source: EmbeddedSource | DaemonSource | None = None
+
+
+def dump_plugin() -> None:
+    """Say what this is, for ``nbdkit --dump-plugin``."""
+    try:
+        number = version("scst-bridge")
+    except PackageNotFoundError:
+        # Where the modules are, but were never installed. nbdkit does not survive an exception.
+        number = "unknown"
+    print("scst_bridge=emulated SCSI disk")
+    print(f"scst_bridge_version={number}")
+    print(f"scst_bridge_modes={' '.join(PARAMETERS)}")
+    for mode, parameters in PARAMETERS.items():
+        print(f"scst_bridge_{mode}_parameters={' '.join(parameters)}")
+    sys.stdout.flush()
 
 
 def thread_model() -> int:
@@ -49,31 +74,63 @@ def config(key: str, value: str) -> None:
 def config_complete() -> None:
     """Check the parameters."""
     global _open_source
-    _open_source = choose_source(_parameters)
+    try:
+        _open_source = choose_source(_parameters)
+    except ValueError as error:
+        raise error.with_traceback(None) from None
 
 
-def after_fork() -> None:
-    """Open the file."""
+def get_ready() -> None:
+    """Open the file while nbdkit, not yet in the background, can tell who started it."""
     global _source
     assert _open_source is not None
-    _source = _open_source()
+    try:
+        _source = _open_source()
+    except OSError as error:
+        raise error.with_traceback(None) from None
 
 
 def cleanup() -> None:
     """Flush and close the file."""
     if _source is not None:
-        _source.close()
+        try:
+            _source.close()
+        except PluginError as error:
+            raise _told(error) from None
+
+
+def list_exports(readonly: bool, is_tls: bool) -> list[tuple[str, str]]:
+    """Names and descriptions."""
+    assert _source is not None
+    try:
+        return _source.exports()
+    except PluginError as error:
+        raise _told(error) from None
+
+
+def default_export(readonly: bool, is_tls: bool) -> str:
+    """What the empty name stands for."""
+    assert _source is not None
+    return _source.default_export
 
 
 def open(readonly: bool) -> PluginExport:
     """Open a connection's export; nbdkit itself refuses writes of a read-only connection."""
     assert _source is not None
-    return PluginExport(_source.open())
+    try:
+        return PluginExport(_source.open(_export_name()))
+    except PluginError as error:
+        raise _told(error) from None
 
 
 def close(h: PluginExport) -> None:
     """End a connection."""
     h.close()
+
+
+def export_description(h: PluginExport) -> str:
+    """The LUN's identity."""
+    return h.description
 
 
 def get_size(h: PluginExport) -> int:
@@ -112,7 +169,7 @@ def can_zero(h: PluginExport) -> bool:
 
 
 def can_fast_zero(h: PluginExport) -> bool:
-    """Always claimed, and refused request by request.
+    """Always claimed, and where zeros are not fast, refused request by request.
 
     nbdkit 1.32 aborts on a FAST_ZERO request from a client to which it was not offered.
     """
@@ -122,6 +179,11 @@ def can_fast_zero(h: PluginExport) -> bool:
 def can_cache(h: PluginExport) -> int:
     """PRE-FETCH."""
     return int(nbdkit.CACHE_NATIVE)
+
+
+def can_extents(h: PluginExport) -> bool:
+    """GET LBA STATUS, where there can be anything but data."""
+    return True
 
 
 def can_multi_conn(h: PluginExport) -> bool:
@@ -137,17 +199,17 @@ def is_rotational(h: PluginExport) -> bool:
 def pread(h: PluginExport, buf: memoryview, offset: int, flags: int) -> None:
     """Fill ``buf``."""
     try:
-        h.read(memoryview(buf), offset)
+        h.read(buf, offset)
     except PluginError as error:
-        _fail(error)
+        raise _told(error) from None
 
 
 def pwrite(h: PluginExport, buf: memoryview, offset: int, flags: int) -> None:
     """Write ``buf``."""
     try:
-        h.write(memoryview(buf), offset, fua=bool(flags & nbdkit.FLAG_FUA))
+        h.write(buf, offset, fua=bool(flags & nbdkit.FLAG_FUA))
     except PluginError as error:
-        _fail(error)
+        raise _told(error) from None
 
 
 def flush(h: PluginExport, flags: int) -> None:
@@ -155,7 +217,7 @@ def flush(h: PluginExport, flags: int) -> None:
     try:
         h.flush()
     except PluginError as error:
-        _fail(error)
+        raise _told(error) from None
 
 
 def trim(h: PluginExport, count: int, offset: int, flags: int) -> None:
@@ -163,22 +225,24 @@ def trim(h: PluginExport, count: int, offset: int, flags: int) -> None:
     try:
         h.trim(count, offset, fua=bool(flags & nbdkit.FLAG_FUA))
     except PluginError as error:
-        _fail(error)
+        raise _told(error) from None
 
 
 def zero(h: PluginExport, count: int, offset: int, flags: int) -> None:
-    """Write zeros; a fast zero is refused, which makes the client write them."""
+    """Write zeros; one who wants them fast or not at all writes them where they are not."""
     try:
-        if flags & nbdkit.FLAG_FAST_ZERO:
-            raise PluginError(Error.ENOTSUP, "fast zero")
         h.zero(
             count,
             offset,
             fua=bool(flags & nbdkit.FLAG_FUA),
             may_trim=bool(flags & nbdkit.FLAG_MAY_TRIM),
+            is_fast=bool(flags & nbdkit.FLAG_FAST_ZERO),
         )
     except PluginError as error:
-        _fail(error)
+        told = _told(error)
+        # For this errno nbdkit needs no exception, and it is no news for the log.
+        if error.error is not Error.ENOTSUP:
+            raise told from None
 
 
 def cache(h: PluginExport, count: int, offset: int, flags: int) -> None:
@@ -186,10 +250,31 @@ def cache(h: PluginExport, count: int, offset: int, flags: int) -> None:
     try:
         h.cache(count, offset)
     except PluginError as error:
-        _fail(error)
+        raise _told(error) from None
 
 
-def _fail(error: PluginError) -> None:
+def extents(h: PluginExport, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
+    """Offset, length and type of what a range is made of."""
+    try:
+        found = h.extents(count, offset, is_one=bool(flags & nbdkit.FLAG_REQ_ONE))
+    except PluginError as error:
+        raise _told(error) from None
+    return [(start, length, _extent_type(flag)) for start, length, flag in found]
+
+
+def _extent_type(flags: ExtentFlag) -> int:
+    return sum(value for flag, value in _EXTENT_TYPES if flag in flags)
+
+
+def _export_name() -> str:
+    """The name that the client asked for; raises PluginError."""
+    try:
+        return str(nbdkit.export_name())
+    except UnicodeDecodeError as error:
+        raise PluginError(Error.EINVAL, f"export name: {error}") from error
+
+
+def _told(error: PluginError) -> PluginError:
     """Tell nbdkit the errno: an exception alone always reaches the client as EIO."""
     nbdkit.set_error(int(error.error))
-    raise error
+    return error.with_traceback(None)

@@ -141,6 +141,7 @@ _INQUIRY = struct.Struct(">BBBHB")
 _MODE_SENSE_10 = struct.Struct(">BBBBxxxHB")
 _SERVICE_ACTION_IN_16 = struct.Struct(">BBQIBB")
 _UNMAP = struct.Struct(">BBxxxxBHB")
+_REPORT_LUNS = struct.Struct(">B5xIxB")
 
 FUA_BIT: Final = 0x08
 IMMED_BIT: Final = 0x02
@@ -198,6 +199,11 @@ def inquiry(allocation_length_bytes: int, page_code: int | None = None) -> bytes
     """INQUIRY (SPC-5 6.7) of the standard data, or of a vital product data page."""
     evpd = page_code is not None
     return _INQUIRY.pack(Opcode.INQUIRY, evpd, page_code or 0, allocation_length_bytes, 0)
+
+
+def report_luns(allocation_length_bytes: int) -> bytes:
+    """REPORT LUNS (SPC-5 6.33) of all but the well-known logical units."""
+    return _REPORT_LUNS.pack(Opcode.REPORT_LUNS, allocation_length_bytes, 0)
 
 
 def read_capacity_16(allocation_length_bytes: int = 32) -> bytes:

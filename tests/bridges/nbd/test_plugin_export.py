@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The nbdkit plugin's export: embedded in this process, and over the daemon's local socket."""
+"""The nbdkit plugin's export: its requests, and how they fail."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from pathlib import Path
 import pytest
 
 from bridges.exchange import Request
-from bridges.local.client import LocalError
-from bridges.nbd.plugin_export import (
-    DaemonSource,
-    EmbeddedSource,
-    PluginError,
-    PluginExport,
-    choose_source,
-)
-from bridges.nbd.wire import Error
+from bridges.nbd.plugin_export import PluginExport
+from bridges.nbd.plugin_sources import EmbeddedSource, PluginError
+from bridges.nbd.wire import Error, ExtentFlag
 from bridges.recovery import Reply
 from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.t10.sense import Sense
-from tests.bridges.local.site import Site
-from tests.scsi_backend.fakes import FaultyVdisk, pattern
+from tests.scsi_backend.fakes import pattern
 
 BLOCK = 4096
 DISK = 64 * BLOCK
@@ -42,7 +35,7 @@ class RecordingDoor:
     """A door of an embedded LUN that keeps the CDBs, and answers in its place when told to."""
 
     def __init__(self, source: EmbeddedSource) -> None:
-        self._door = source.open()
+        self._door = source.open("")
         self.cdbs: list[str] = []
         self.replies: dict[int, list[Reply]] = {}
         self.is_closed = False
@@ -233,6 +226,67 @@ def test_failures_carry_the_errno_of_their_sense(
     assert _error(calls[opcode]) == expected
 
 
+def _zero_fast(export: PluginExport, **flags: bool) -> Callable[[], None]:
+    words = {"fua": False, "may_trim": True, **flags}
+    return lambda: export.zero(2 * BLOCK, 8 * BLOCK, is_fast=True, **words)
+
+
+def test_a_fast_zero_deallocates(export: PluginExport, door: RecordingDoor) -> None:
+    _zero_fast(export)()
+    _zero_fast(export, fua=True)()
+    assert door.cdbs == [
+        "93090000000000000008000000020000",
+        "93090000000000000008000000020000",
+        "91000000000000000008000000020000",
+    ]
+    assert _read(export, 8 * BLOCK, 2 * BLOCK) == bytes(2 * BLOCK)
+
+
+def test_a_fast_zero_that_must_keep_its_space_is_refused(
+    export: PluginExport, door: RecordingDoor
+) -> None:
+    assert _error(_zero_fast(export, may_trim=False)) == Error.ENOTSUP
+    assert door.cdbs == []
+
+
+def test_a_fast_zero_of_a_thick_disk_is_refused(open_source: Callable[..., EmbeddedSource]) -> None:
+    door = RecordingDoor(open_source())
+    export = PluginExport(door)
+    assert _error(_zero_fast(export)) == Error.ENOTSUP
+    assert door.cdbs == []
+    export.close()
+
+
+def test_extents_of_a_range(export: PluginExport) -> None:
+    export.trim(2 * BLOCK, 4 * BLOCK, fua=False)
+    whole = export.extents(8 * BLOCK, BLOCK, is_one=False)
+    hole = ExtentFlag.HOLE | ExtentFlag.ZERO
+    assert whole == [
+        (BLOCK, 3 * BLOCK, ExtentFlag(0)),
+        (4 * BLOCK, 2 * BLOCK, hole),
+        (6 * BLOCK, 3 * BLOCK, ExtentFlag(0)),
+    ]
+    assert export.extents(8 * BLOCK, BLOCK, is_one=True) == whole[:1]
+    assert export.extents(100, 5 * BLOCK + 3, is_one=True) == [(5 * BLOCK + 3, 100, hole)]
+
+
+def test_extents_of_a_thick_disk(open_source: Callable[..., EmbeddedSource]) -> None:
+    export = PluginExport(open_source().open(""))
+    assert export.extents(DISK, 0, is_one=False) == [(0, DISK, ExtentFlag(0))]
+    export.close()
+
+
+def test_extents_that_the_device_fails_to_tell(export: PluginExport, door: RecordingDoor) -> None:
+    door.replies[0x9E] = [Reply(2, Sense(3, 0x1100), 0)]
+    assert _error(lambda: export.extents(DISK, 0, is_one=False)) == Error.EIO
+
+
+def test_a_person_is_told_which_disk_it_is(open_source: Callable[..., EmbeddedSource]) -> None:
+    export = PluginExport(open_source(prod_id="rescue", usn="4711").open(""))
+    assert export.description == "SCST_FIO rescue 4711"
+    export.close()
+
+
 def test_a_lun_that_is_not_ready_lets_go_of_its_door(
     open_source: Callable[..., EmbeddedSource],
 ) -> None:
@@ -244,73 +298,6 @@ def test_a_lun_that_is_not_ready_lets_go_of_its_door(
 
 
 def test_attributes_are_those_of_vdisk_fileio(open_source: Callable[..., EmbeddedSource]) -> None:
-    info = PluginExport(open_source(read_only="1", rotational="0").open()).info
+    info = PluginExport(open_source(read_only="1", rotational="0").open("")).info
     assert (info.is_read_only, info.is_rotational, info.can_unmap) == (True, False, False)
     assert (info.block_size_bytes, info.size_bytes) == (BLOCK, DISK)
-
-
-def test_file_and_its_attributes_choose_the_embedded_backend(image: Path) -> None:
-    source = choose_source({"file": str(image), "blocksize": "512", "write_through": "1"})()
-    assert isinstance(source, EmbeddedSource)
-    info = PluginExport(source.open()).info
-    assert (info.block_size_bytes, info.has_volatile_cache) == (512, False)
-    source.close()
-
-
-WRONG_PARAMETERS = [
-    ({}, "expected either file=PATH or socket=PATH"),
-    ({"file": "/a", "socket": "/b"}, "expected either file=PATH or socket=PATH"),
-    ({"socket": "/b", "blocksize": "512"}, "blocksize: with socket= expected only device="),
-    ({"file": "/a", "device": "disk"}, "device"),
-    ({"file": "/a", "blocksize": "1000"}, "blocksize=1000: expected 512 or 4096"),
-    ({"file": "/a", "read_only": "yes"}, "read_only=yes: expected 0 or 1"),
-    ({"file": "/a", "read_only": "1", "nv_cache": "1"}, "read_only excludes"),
-    ({"file": "a"}, "filename=a: expected an absolute path"),
-]
-
-
-@pytest.mark.parametrize(("parameters", "message"), WRONG_PARAMETERS)
-def test_wrong_parameters_say_what_was_expected(parameters: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        choose_source(parameters)
-
-
-def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
-    open_missing = choose_source({"file": str(tmp_path / "missing")})
-    with pytest.raises(FileNotFoundError):
-        open_missing()
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A daemon's local door to a disk in memory."""
-    site = Site(tmp_path)
-    yield site
-    site.close()
-
-
-def test_the_daemon_s_lun_over_its_socket(site: Site) -> None:
-    vdisk = FaultyVdisk(80 * MIB // 512)
-    site.add_target("target", vdisk)
-    site.start()
-    source = choose_source({"socket": site.path, "device": "target"})()
-    assert isinstance(source, DaemonSource)
-    export = PluginExport(source.open())
-    payload = pattern(3, 32 * MIB)
-    export.write(memoryview(payload), MIB, fua=True)
-    assert _read(export, MIB, 32 * MIB) == payload
-    export.zero(MIB, 2 * MIB, fua=False, may_trim=False)
-    assert vdisk.blocks(2048, 6144) == payload[:MIB] + bytes(MIB) + payload[2 * MIB : 3 * MIB]
-    view = memoryview(bytearray(33 * MIB))
-    assert _error(lambda: export.read(view, 0)) == Error.EINVAL
-    vdisk.faults.errno_at[0] = 5
-    assert _error(lambda: _read(export, 0, 512)) == Error.EIO
-    export.close()
-    source.close()
-    site.wait_for_no_sessions()
-
-
-def test_a_daemon_that_is_not_there_says_so(tmp_path: Path) -> None:
-    source = choose_source({"socket": str(tmp_path / "missing"), "device": "target"})()
-    with pytest.raises(LocalError, match="missing"):
-        source.open()

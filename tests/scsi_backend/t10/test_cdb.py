@@ -153,6 +153,7 @@ COUNT = 0x090A0B0C
         (fields.inquiry(0x1234), "120000123400"),
         (fields.inquiry(252, 0x00), "12010000fc00"),
         (fields.inquiry(252, 0x83), "12018300fc00"),
+        (fields.report_luns(0x01020304), "a00000000000010203040000"),
         (fields.read_capacity_16(), "9e100000000000000000000000200000"),
         (fields.read_capacity_16(0x0102), "9e100000000000000000000001020000"),
         (fields.get_lba_status(LBA, 24), "9e120102030405060708000000180000"),
