@@ -108,15 +108,9 @@ def cdb(
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@app.command("nbdkit", context_settings=_ANY_WORDS)
+@app.command("nbdkit", context_settings=_ANY_WORDS, help=nbdkit_launcher.help_text())
 def nbdkit_command() -> None:
-    """Become nbdkit with the plugin: NBDKIT-OPTIONS -- PARAMETERS.
-
-    Parameters: file=DISK and attributes of vdisk_fileio (blocksize=4096, read_only=1, ...), or
-    socket=PATH and device=NAME for a LUN of the daemon.
-
-    Example: scst-bridge nbdkit -f -U nbd.sock -- file=disk.img thin_provisioned=1
-    """
+    """Replace this process by nbdkit."""
     # The parser takes ``--`` away, which tells nbdkit's options from the plugin's parameters.
     words = sys.argv[sys.argv.index("nbdkit") + 1 :]
     argv = nbdkit_launcher.command_line(words)

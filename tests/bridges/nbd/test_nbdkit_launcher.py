@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from bridges.nbd.nbdkit_launcher import PLUGIN, command_line, environment
+from bridges.nbd.nbdkit_launcher import PLUGIN, command_line, environment, help_text
+from bridges.nbd.plugin_sources import PARAMETERS
 
 
 def test_options_come_before_the_plugin_and_parameters_behind_it() -> None:
@@ -26,7 +27,36 @@ def test_without_parameters_all_words_are_options(words: list[str]) -> None:
 
 
 def test_only_the_first_separator_counts() -> None:
-    assert command_line(["-f", "--", "--", "file=x"])[-2:] == ["--", "file=x"]
+    assert command_line(["-f", "--", "x=y", "--"])[-2:] == ["x=y", "file=--"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (["disk.img"], ["file=disk.img"]),
+        (
+            ["partition=1", "/a/b c.img", "read_only=1"],
+            ["partition=1", "file=/a/b c.img", "read_only=1"],
+        ),
+        # A folder's name before the sign is no key; nbdkit decides likewise.
+        (["./a=b.img"], ["file=./a=b.img"]),
+        (["a=b.img"], ["a=b.img"]),
+        ([""], ["file="]),
+        # The second is for nbdkit to complain of.
+        (["one", "two"], ["file=one", "two"]),
+    ],
+)
+def test_the_first_bare_word_is_the_file(parameters: list[str], expected: list[str]) -> None:
+    words = command_line(["-f", "--", *parameters])
+    assert words[words.index(str(PLUGIN)) + 1 :] == expected
+
+
+def test_help_tells_of_every_parameter() -> None:
+    text = help_text()
+    for name in set(sum(PARAMETERS.values(), ())):
+        assert f"{name}=" in text
+    for words in ("nbdkit --help", "--dump-plugin", "SIGKILL"):
+        assert words in text
 
 
 def test_environment_keeps_everything_and_what_pythonpath_had() -> None:
