@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 
 # What serving needs, and what only the tests and the benchmark need.
 RUN_PACKAGES := python3 python3-venv nbdkit nbdkit-plugin-python
-TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio e2fsprogs fio iproute2 kmod busybox-static \
-	libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 qemu-utils \
-	sg3-utils vblade
+TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio e2fsprogs fio gnutls-bin iproute2 kmod \
+	busybox-static libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 \
+	qemu-utils sg3-utils vblade
 
 # apt-get is run only for what dpkg does not know as installed.
 define apt_install

@@ -31,8 +31,8 @@ _NBDKIT: Final = (
 )
 _EXAMPLE: Final = "Example: scst-bridge nbdkit -f -U nbd.sock -- disk.img thin_provisioned=1"
 _SIGTERM: Final = (
-    "At SIGTERM nbdkit waits until every client has left; who stops it has to send SIGKILL after a"
-    " time of grace."
+    "At SIGTERM nbdkit may wait until every client has left; who stops it has to send SIGKILL after"
+    " a time of grace."
 )
 _LUN_PARAMETERS: Final = (
     ("socket=PATH", "the daemon's local socket"),

@@ -29,10 +29,12 @@ TOOL_TIMEOUT_S = 60.0
 # nbdkit with a serialized thread model ignores SIGTERM while a client is connected.
 NBDKIT_GRACE_S = 5.0
 DEBIAN_PACKAGES = {
+    "certtool": "gnutls-bin",
     "fio": "fio",
     "nbdcopy": "libnbd-bin",
     "nbdinfo": "libnbd-bin",
     "nbdkit": "nbdkit",
+    "psktool": "gnutls-bin",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
 }
@@ -92,15 +94,19 @@ class Tools:
 
 
 class NbdkitProcess:
-    """``scst-bridge nbdkit -f`` with a unix socket; it must be alive when the tests are over."""
+    """``scst-bridge nbdkit -f`` with a unix socket.
 
-    def __init__(self, path: Path, parameters: Sequence[str]) -> None:
+    It must be alive when the tests are over, unless one of them waited for its end.
+    """
+
+    def __init__(self, path: Path, parameters: Sequence[str], options: Sequence[str] = ()) -> None:
         if shutil.which("nbdkit") is None:
             pytest.skip("needs nbdkit (Debian packages nbdkit, nbdkit-plugin-python)")
         self.path = path
         self.uri = f"nbd+unix:///?socket={quote(str(path))}"
         self._log = path.with_suffix(".log")
-        words = [program(), "nbdkit", "-f", "-U", str(path), "--", *parameters]
+        self._has_ended = False
+        words = [program(), "nbdkit", "-f", "-U", str(path), *options, "--", *parameters]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
 
@@ -119,6 +125,8 @@ class NbdkitProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._has_ended:
+            return
         was_alive = self.is_alive
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -137,6 +145,12 @@ class NbdkitProcess:
     def errors(self) -> str:
         """What the process has written."""
         return self._log.read_text(errors="replace")
+
+    def wait_for_end(self) -> int:
+        """Wait for the process to end by itself; return its exit status."""
+        status = self.process.wait(TOOL_TIMEOUT_S)
+        self._has_ended = True
+        return status
 
     def connect(self) -> socket.socket:
         """Open a connection."""

@@ -2,7 +2,7 @@
 """Clients that kill nbdkit 1.32 with other plugins do not kill it with ours, nor the daemon.
 
 A hang-up with reads queued aborts nbdkit's parallel thread model, and a fast zero that was not
-offered aborts any model. The plugin is serialized, and offers fast zeros only to refuse them.
+offered aborts any model. The plugin is serialized, and offers fast zeros.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ def test_a_fast_zero_that_was_not_asked_about(door: NbdDoor, flags: int) -> None
     with _begun(door) as client:
         client.write(0, b"keep" * 1024)
         error, _ = client.call(WRITE_ZEROES, 0, 4096, flags=flags)
-        assert error == (ENOTSUP if door.is_nbdkit else EINVAL)
-        assert client.read(0, 4096) == b"keep" * 1024
+        # The disk is thin; space that is to stay reserved has to be written.
+        offered = ENOTSUP if flags & NO_HOLE else 0
+        assert error == (offered if door.is_nbdkit else EINVAL)
+        assert client.read(0, 4096) == (b"keep" * 1024 if error else bytes(4096))
     assert _serves(door)
 
 
