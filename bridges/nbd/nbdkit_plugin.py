@@ -2,10 +2,11 @@
 """An emulated SCSI disk as an nbdkit Python plugin (nbdkit-python-plugin(3), API version 2).
 
 Parameters: file=PATH (embedded; with the attributes of vdisk_fileio, such as blocksize=4096), or
-socket=PATH and device=NAME (a client of the daemon's local bridge). ``scst-bridge nbdkit`` starts
-nbdkit with the environment that this file needs. nbdkit calls these functions by their names.
+socket=PATH and perhaps device=NAME (a client of the daemon's local bridge). ``scst-bridge nbdkit``
+starts nbdkit with the environment that this file needs. nbdkit calls these functions by name.
 
-nbdkit prints the traceback of every exception, so that of a PluginError is cut to one line.
+nbdkit prints the traceback of every exception, so that of a PluginError is cut to the one frame
+of the function here.
 """
 
 from __future__ import annotations
