@@ -46,10 +46,10 @@ def extents(
 ) -> Exchange[list[tuple[int, ExtentFlag]]]:
     """BLOCK_STATUS: (length in bytes, flags) of contiguous extents from the offset on.
 
-    Neighbours differ. There is at least one, and at most ``limit``; they end with the request or
-    the disk, or earlier at the limit. The offset, which may be inside a block, must be on the disk,
-    and the length positive. Fails with what GET LBA STATUS fails with; a device that does not know
-    the command has everything allocated.
+    Neighbours differ. There is at least one, and at most ``limit``; they end with the request (for
+    nbdkit aborts where a plugin goes on behind it) or the disk, or earlier at the limit. The offset
+    must be on the disk, perhaps inside a block, and the length positive. Fails with what GET LBA
+    STATUS fails with; a device that does not know the command has everything allocated.
     """
     runs = _Runs(offset_bytes, min(offset_bytes + length_bytes, info.size_bytes), limit)
     if info.is_thin_provisioned:

@@ -20,9 +20,10 @@ from tests.bridges.daemon_process import LocalDoor, configure, daemon, until
 from tests.bridges.nbd import proto
 from tests.bridges.nbd.client import Client
 from tests.bridges.nbd.proto import EINVAL, ENOTSUP, EPERM, FAST_ZERO, NO_HOLE, READ, WRITE_ZEROES
-from tests.interop.doors import NbdkitProcess
+from tests.interop.doors import NbdkitProcess, Tools
 from tests.scsi_backend.fakes import pattern
 
+PYTHON = "/usr/bin/python3"
 BLOCK = 512
 MIB = 1 << 20
 HANG_UPS = 60
@@ -128,6 +129,36 @@ def test_zeros_for_a_read_only_disk(tmp_path: Path, image: Path, flags: int) -> 
                 assert client.call(WRITE_ZEROES, 0, BLOCK, flags=flags) == (EPERM, b"")
         assert nbdkit.is_alive
     assert image.read_bytes() == pattern(1, 16 * MIB)
+
+
+_ASK_FOR_EXTENTS = """
+import sys, nbd
+h = nbd.NBD()
+h.set_strict_mode(0)
+h.add_meta_context("base:allocation")
+h.connect_uri(sys.argv[1])
+for length in (2**32 - 1, 2**32 - 2, 2**32 - 512):
+    for offset in (0, 1, 6 << 30):
+        for flags in (0, nbd.CMD_FLAG_REQ_ONE):
+            found = []
+            h.block_status(length, offset, lambda name, at, all, error: found.extend(all), flags)
+            print(length, found[0])
+"""
+
+
+def test_the_extents_of_nearly_4_gib(tmp_path: Path, tools: Tools) -> None:
+    # nbdkit 1.32 aborts if a plugin's extent goes further than was asked for (CVE-2025-47711).
+    if tools.try_run(PYTHON, "-c", "import nbd").returncode:
+        pytest.skip("needs libnbd's Python module (Debian package python3-libnbd)")
+    with (tmp_path / "big.img").open("wb") as file:
+        file.truncate(12 << 30)
+    parameters = [str(tmp_path / "big.img"), "thin_provisioned=1"]
+    with NbdkitProcess(tmp_path / "p.sock", parameters) as nbdkit:
+        shown = tools.run(PYTHON, "-c", _ASK_FOR_EXTENTS, nbdkit.uri)
+        pairs = [line.split() for line in shown.splitlines()]
+        assert len(pairs) == 18
+        assert all(asked == found for asked, found in pairs)
+        assert nbdkit.is_alive
 
 
 def test_an_export_name_of_any_bytes(nbdkit: NbdkitProcess) -> None:
