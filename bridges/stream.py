@@ -10,17 +10,20 @@ straight into memory that the session provides.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import socket
+import ssl
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from bridges import spin
 from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
 from bridges.spin import Spinner
+from bridges.tls_handshake import Secured, TlsHandshake
+from bridges.transport import Certificate, PlainTransport, SendFirstError, Transport
+from bridges.watch import Watch
 from scsi_backend.io.sgv import SgvCache
 
 _log = logging.getLogger(__name__)
@@ -39,7 +42,6 @@ _LINGER_S = 10.0
 _TURN_BYTES = 4 << 20
 _MAX_PIECES = 64
 _MIN_ROOM_BYTES = 32 << 10
-_SOCKET_BUFFER_BYTES = 1 << 20
 
 
 class PeerError(Exception):
@@ -77,7 +79,7 @@ class Session(Protocol):
 
 
 class Stream:
-    """Owns the socket, the chunk being received into, and the replies."""
+    """Owns the transport, the chunk being received into, and the replies."""
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class Stream:
         spinner: Spinner | None = None,
     ) -> None:
         self._loop = loop
-        self._sock = sock
+        self._transport: Transport = PlainTransport(sock)
+        # TLS takes the descriptor over; it stays the same.
+        self._watch = Watch(loop, sock.fileno(), self._readable, self._writable)
         self._sgv = sgv
         self._on_closed = on_closed
         self.peer = peer
@@ -104,14 +108,15 @@ class Stream:
         self._session: Session
         self._is_in_batch = False
         self._flush_scheduled = False
-        self._is_reading = False
-        self._is_writing = False
+        # Receiving waits until the socket takes more; a turn comes that poll(2) will not ask for.
+        self._must_send_first = False
+        self._turn_scheduled = False
         self._is_ending = False
         self._is_closed = False
         self._is_finished = False
         self._linger: asyncio.TimerHandle | None = None
-        sock.setblocking(False)
-        _enlarge_buffers(sock)
+        # The handshake that is to begin once everything is sent, or has begun.
+        self._tls: TlsHandshake | None = None
 
     def start(self, session: Session) -> None:
         """Begin to receive for ``session``."""
@@ -125,6 +130,22 @@ class Stream:
         """
         self._session = session
 
+    def start_tls(self, context: ssl.SSLContext, done: Secured) -> None:
+        """Send what is queued, shake hands as a TLS server, and go on under TLS.
+
+        The session gets nothing more before ``done`` is called with the client's certificate, or
+        None if it was not asked for one. A handshake that fails ends the connection.
+        """
+
+        def secured(certificate: Certificate | None) -> None:
+            self._tls = None
+            self._batch(partial(done, certificate))
+
+        self._watch.stop_reading()
+        failed = partial(self.abort, "no TLS")
+        self._tls = TlsHandshake(self._loop, context, self.peer, secured, failed)
+        self.schedule_flush()
+
     @property
     def is_full(self) -> bool:
         """Whether the peer must take replies before more of its requests are handled."""
@@ -137,13 +158,13 @@ class Stream:
         self.out.commit(chunk, start, end)
         if not self._is_in_batch:
             self.schedule_flush()
-        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._is_writing:
+        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._watch.is_writing:
             self._send()
 
     @property
     def can_send_files(self) -> bool:
         """Whether bytes of a file can leave without a copy of them."""
-        return True
+        return self._transport.send_file is not None
 
     def commit_with_file(
         self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
@@ -178,7 +199,7 @@ class Stream:
         """Take no more requests; close when those under way are answered."""
         if not self._is_ending:
             self._is_ending = True
-            self._stop_reading()
+            self._watch.stop_reading()
             self.schedule_flush()
 
     def abort(self, reason: str) -> None:
@@ -187,11 +208,12 @@ class Stream:
             return
         self._is_closed = True
         _log.debug("%s: %s", self.peer, reason)
-        self._stop_reading()
-        self._stop_writing()
+        self._watch.stop()
         if self._linger is not None:
             self._linger.cancel()
-        self._sock.close()
+        if self._tls is not None:
+            self._tls.cancel()
+        self._transport.close()
         self._finish_if_idle()
 
     def _finish_if_idle(self) -> None:
@@ -214,7 +236,7 @@ class Stream:
         """Look for further requests for a short while (see ``spin``)."""
         rounds = spin.MAX_ROUNDS
         deadline_s = perf_counter() + spin.WAIT_S
-        while rounds and self._is_reading and not self._session.open_requests:
+        while rounds and self._watch.is_reading and not self._session.open_requests:
             before = self._received_bytes
             self._batch(self._receive_turn)
             now_s = perf_counter()
@@ -232,6 +254,10 @@ class Stream:
         self._is_in_batch = True
         try:
             work()
+        except SendFirstError:
+            self._must_send_first = True
+            self._watch.stop_reading()
+            self._watch.start_writing()
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
@@ -249,13 +275,14 @@ class Stream:
 
     def _receive_turn(self) -> None:
         budget = _TURN_BYTES
-        while budget > 0 and self._is_reading:
+        transport = self._transport
+        while budget > 0 and self._watch.is_reading:
             direct = self._session.direct
             if direct is not None:
-                count = self._sock.recv_into(direct)
+                count = transport.recv_into(direct)
             else:
                 window = self._window()
-                count = self._sock.recv_into(window)
+                count = transport.recv_into(window)
             if count == 0:
                 # The peer may still read (shutdown(2) of one direction); if not, sending will tell.
                 self.end()
@@ -268,9 +295,11 @@ class Stream:
             self._tail += count
             was_filled = count == len(window)
             self._handle()
-            # A socket that gave less than there was room for is empty.
-            if not was_filled and self._session.direct is None:
+            # A transport that gave less than there was room for is empty, or says so.
+            if not was_filled and self._session.direct is None and not transport.has_pending:
                 return
+        if transport.has_pending and self._watch.is_reading:
+            self._schedule_turn()
 
     def _direct_filled(self, direct: memoryview, count: int) -> None:
         if count < len(direct):
@@ -313,27 +342,32 @@ class Stream:
             self.end()
         elif self.is_full and self._session.direct is None:
             # A payload under way is received to its end: nothing else would let go of its memory.
-            self._stop_reading()
+            self._watch.stop_reading()
 
     def _flush(self) -> None:
         self._flush_scheduled = False
         self._flush_now()
 
     def _flush_now(self) -> None:
-        if self.out.queued_bytes and not self._is_writing and not self._is_closed:
+        if self.out.queued_bytes and not self._watch.is_writing and not self._is_closed:
             self._send()
         if self._is_closed:
             self._finish_if_idle()
         elif self._is_ending:
             if self._session.open_requests == 0:
                 self._close_when_sent()
-        elif not self._is_reading and not self.is_full:
+        elif self._tls is not None:
+            if self.out.queued_bytes == 0 and not self._tls.has_begun:
+                self._begin_tls(self._tls)
+        elif not self._watch.is_reading and not self.is_full and not self._must_send_first:
             self._read_more()
             # Handle what waited while the stream was full.
             self.handle_again()
 
     def _close_when_sent(self) -> None:
         if self.out.queued_bytes == 0:
+            if self._tls is None:
+                self._transport.say_goodbye()
             self.abort("done")
         elif self._linger is None:
             self._linger = self._loop.call_later(
@@ -344,48 +378,43 @@ class Stream:
         out = self.out
         try:
             while out.queued_bytes:
-                file = out.file
-                sock = self._sock
-                if file is not None:
-                    length = file.end - file.start
-                    count = os.sendfile(sock.fileno(), file.fd, file.start, length)
-                    if count == 0:
-                        raise OSError(errno.EIO, "the file has become shorter")
+                file, send_file = out.file, self._transport.send_file
+                if file is None or send_file is None:
+                    count = self._transport.send(out.views(_MAX_PIECES))
                 else:
-                    views = out.views(_MAX_PIECES)
-                    count = sock.send(views[0]) if len(views) == 1 else sock.sendmsg(views)
+                    count = send_file(file.fd, file.start, file.end - file.start)
                 out.sent(count)
         except (BlockingIOError, InterruptedError):
-            self._is_writing = True
-            self._loop.add_writer(self._sock, self._writable)
+            self._watch.start_writing()
         except OSError as error:
             self.abort(f"send failed: {error}")
 
     def _writable(self) -> None:
-        self._stop_writing()
+        self._must_send_first = False
+        self._watch.stop_writing()
         self._flush_now()
 
+    def _begin_tls(self, handshake: TlsHandshake) -> None:
+        assert isinstance(self._transport, PlainTransport)
+        if self._head < self._tail:
+            # Whoever is between could have put them there (the kind of CVE-2021-3716).
+            handshake.fail("bytes came in plain text before it")
+            return
+        try:
+            self._transport = handshake.begin(self._transport)
+        except OSError as error:
+            handshake.fail(str(error))
+
     def _read_more(self) -> None:
-        self._is_reading = True
-        self._loop.add_reader(self._sock, self._readable)
+        self._watch.start_reading()
+        if self._transport.has_pending:
+            self._schedule_turn()
 
-    def _stop_reading(self) -> None:
-        if self._is_reading:
-            self._is_reading = False
-            self._loop.remove_reader(self._sock)
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
 
-    def _stop_writing(self) -> None:
-        if self._is_writing:
-            self._is_writing = False
-            self._loop.remove_writer(self._sock)
-
-
-def _enlarge_buffers(sock: socket.socket) -> None:
-    """Ask for room for several replies; the kernel grants what its limits allow."""
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10)):
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        self._batch(self._receive_turn)

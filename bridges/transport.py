@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,14 @@ class Transport(Protocol):
         After BlockingIOError the next call must begin with the same bytes. Raises OSError.
         """
 
+    @property
+    def send_file(self) -> Callable[[int, int, int], int] | None:
+        """How to send some of a file's bytes without a copy; None where that is not to be had.
+
+        Takes the file's descriptor, an offset and a length in bytes; returns how many bytes were
+        sent. Raises BlockingIOError and OSError.
+        """
+
     def fileno(self) -> int:
         """The descriptor; the same for the whole connection."""
 
@@ -73,6 +82,14 @@ class PlainTransport:
         self._sock = sock
         # Not a method: a call less for each batch.
         self.recv_into: Callable[[memoryview], int] = sock.recv_into
+        self.send_file: Callable[[int, int, int], int] | None = self._send_file
+
+    def _send_file(self, fd: int, offset_bytes: int, length_bytes: int) -> int:
+        count = os.sendfile(self._sock.fileno(), fd, offset_bytes, length_bytes)
+        if count == 0:
+            # The reply's header has promised more; only the connection's end can take that back.
+            raise OSError(errno.EIO, "the file has become shorter")
+        return count
 
     def send(self, views: Sequence[memoryview]) -> int:
         """See ``Transport``."""
@@ -101,6 +118,9 @@ class PlainTransport:
 
 class TlsTransport:
     """Bytes in TLS records. The handshake comes first, step by step."""
+
+    # Encrypting copies anyway.
+    send_file: Callable[[int, int, int], int] | None = None
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock

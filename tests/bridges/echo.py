@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -18,10 +19,12 @@ from dataclasses import dataclass
 from bridges.buffers import Chunk
 from bridges.spin import Spinner
 from bridges.stream import PeerError, Stream
+from bridges.transport import Certificate
 from tests.bridges.sgv import CountingSgv
 
 DEADLINE_S = 20.0
 LENGTH = struct.Struct(">I")
+RECORD_BYTES = 16 << 10
 # Lengths with a meaning of their own.
 CLOSE = 0xFFFFFFFF
 PEER_ERROR = 0xFFFFFFFE
@@ -168,9 +171,15 @@ class Echo:
 
 
 class Rig:
-    """A stream with an echo session, and the peer's socket."""
+    """A stream with an echo session, and the peer's socket; under TLS if there are contexts."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, kind: int, spinner: Spinner | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kind: int,
+        spinner: Spinner | None,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    ) -> None:
         self.loop = loop
         self.sgv = CountingSgv()
         ours, self.peer = socket.socketpair(socket.AF_UNIX, kind)
@@ -180,6 +189,30 @@ class Rig:
         self.session = Echo(self.stream, self.sgv)
         self.stream.start(self.session)
         self.received = bytearray()
+        self.was_cut_off = False
+        self.certificates: list[Certificate | None] = []
+        if tls is not None:
+            self._secure(*tls)
+
+    def _secure(self, ours: ssl.SSLContext, peers: ssl.SSLContext) -> None:
+        self.stream.start_tls(ours, self.certificates.append)
+        self.wrap_peer(peers)
+        self.until(lambda: self.shake_hands() and bool(self.certificates), "TLS is up")
+
+    def wrap_peer(self, context: ssl.SSLContext) -> None:
+        """Make the peer a TLS client."""
+        self.peer = context.wrap_socket(
+            self.peer, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+
+    def shake_hands(self) -> bool:
+        """The peer's part of the handshake; tell whether it is over."""
+        assert isinstance(self.peer, ssl.SSLSocket)
+        try:
+            self.peer.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        return True
 
     def turn(self, times: int = 1) -> None:
         """Let the loop look at its sockets and callbacks."""
@@ -194,20 +227,23 @@ class Rig:
             self.turn()
 
     def send_some(self, data: memoryview) -> int:
-        """Send what the socket takes now."""
+        """Send what the socket takes now; under TLS no more than one record, taken whole or not."""
         try:
-            return self.peer.send(data)
-        except BlockingIOError:
+            return self.peer.send(data[:RECORD_BYTES] if self.certificates else data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
 
     def receive_some(self) -> bool:
         """Receive what is there; tell whether the stream is still open."""
         try:
             piece = self.peer.recv(1 << 20)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return True
-        except ConnectionResetError:
-            # The stream closed with bytes unread; what it had sent came before this.
+        except ssl.SSLZeroReturnError:
+            return False
+        except (ConnectionResetError, ssl.SSLError):
+            # The stream closed with bytes unread, or without goodbye; what it sent came before.
+            self.was_cut_off = True
             return False
         self.received += piece
         return bool(piece)

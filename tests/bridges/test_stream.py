@@ -17,6 +17,7 @@ import uvloop
 from bridges.buffers import CHUNK_BYTES
 from bridges.spin import Spinner
 from bridges.stream import MAX_PENDING_BYTES
+from tests.bridges.certificates import Contexts, contexts
 from tests.bridges.echo import ABORT, CLOSE, CRASH, LENGTH, PEER_ERROR, REPLACE, Rig, message, order
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -32,9 +33,17 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-@pytest.fixture(params=[False, True], ids=["sleeps", "spins"])
-def rig(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Iterator[Rig]:
-    rig = Rig(loop, socket.SOCK_STREAM, Spinner() if request.param else None)
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
+    return contexts(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(params=["sleeps", "spins", "tls", "tls-spins"])
+def rig(
+    loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest, tls: Contexts
+) -> Iterator[Rig]:
+    spinner = Spinner() if "spins" in request.param else None
+    rig = Rig(loop, socket.SOCK_STREAM, spinner, tls if "tls" in request.param else None)
     yield rig
     rig.close()
 
