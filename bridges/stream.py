@@ -174,7 +174,7 @@ class Stream:
         self.out.commit_file(fd, offset_bytes, length_bytes)
         if not self._is_in_batch:
             self.schedule_flush()
-        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._is_writing:
+        elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._watch.is_writing:
             self._send()
 
     def put(self, data: bytes) -> None:

@@ -17,6 +17,8 @@ from bridges.nbd.session import TransmissionSession
 from bridges.spin import Spinner
 from bridges.stream import Stream
 from bridges.stream_server import StreamServer
+from bridges.tls import TlsCredentials, initiator_name
+from bridges.transport import Certificate
 from scsi_backend.target.backend import Backend
 
 _log = logging.getLogger(__name__)
@@ -25,7 +27,11 @@ _HANDSHAKE_TIMEOUT_S = 30.0
 
 
 class NbdServer(StreamServer):
-    """NBD on any number of addresses."""
+    """NBD on any number of addresses.
+
+    ``credentials`` are what TLS needs where a listener has it; a client that proves who it is by a
+    certificate is the initiator ``initiator_name`` of it, and else that of its address.
+    """
 
     def __init__(
         self,
@@ -33,11 +39,18 @@ class NbdServer(StreamServer):
         backend: Backend,
         listens: Iterable[Listen],
         spinner: Spinner | None = None,
+        *,
+        credentials: TlsCredentials | None = None,
     ) -> None:
+        """Raises ValueError for a listener with TLS where there are no credentials."""
+        listens = tuple(listens)
+        for each in listens:
+            if each.tls is not TlsMode.OFF and credentials is None:
+                raise ValueError(f"{each.address}: TLS without credentials")
         pool = InitiatorPool(loop)
 
         def connect(stream: Stream, listen: Listen) -> _Connection:
-            return _Connection(loop, backend, pool, stream)
+            return _Connection(loop, backend, pool, stream, listen.tls, credentials)
 
         super().__init__(loop, backend.sgv, listens, connect, spinner=spinner)
 
@@ -51,16 +64,20 @@ class _Connection:
         backend: Backend,
         pool: InitiatorPool,
         stream: Stream,
+        tls: TlsMode,
+        credentials: TlsCredentials | None,
     ) -> None:
         self._loop = loop
+        self._backend = backend
+        self._pool = pool
         self._stream = stream
-        self._sgv = backend.sgv
+        self._credentials = credentials
         self._handshake = Handshake(
             LunExports(backend, pool, stream.peer),
             stream.put,
             self._transmit,
             stream.handle_again,
-            TlsMode.OFF,
+            tls,
             self._start_tls,
             lambda: stream.is_full,
         )
@@ -81,7 +98,13 @@ class _Connection:
         self._stream.abort(f"no export chosen within {_HANDSHAKE_TIMEOUT_S:.0f} s")
 
     def _start_tls(self) -> None:
-        raise AssertionError("STARTTLS is refused with TlsMode.OFF")
+        assert self._credentials is not None
+        self._stream.start_tls(self._credentials.context(), self._secured)
+
+    def _secured(self, certificate: Certificate | None) -> None:
+        name = self._stream.peer if certificate is None else initiator_name(certificate)
+        _log.info("%s: TLS as initiator %s", self._stream.peer, name)
+        self._handshake.secured(LunExports(self._backend, self._pool, name))
 
     def _transmit(self, export: Export, negotiated: Negotiated) -> None:
         assert isinstance(export, LunExport)
@@ -94,5 +117,7 @@ class _Connection:
             _log.info("%s: closed export %s", peer, export.name)
             export.close()
 
-        session = TransmissionSession(self._stream, export.client, self._sgv, closed, negotiated)
+        session = TransmissionSession(
+            self._stream, export.client, self._backend.sgv, closed, negotiated
+        )
         self._stream.replace_session(session)

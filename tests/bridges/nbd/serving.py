@@ -17,9 +17,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
-from bridges.listen import Listen
+from bridges.listen import Listen, TlsMode
 from bridges.listeners import Address
 from bridges.nbd.server import NbdServer
+from bridges.tls import TlsCredentials
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.backend import Backend
@@ -45,7 +46,13 @@ class SteppingLoop(asyncio.SelectorEventLoop):
 class Serving:
     """A server with one target per unit, in a thread of its own."""
 
-    def __init__(self, units: dict[str, Callable[[Backend], LogicalUnit]], path: Path) -> None:
+    def __init__(
+        self,
+        units: dict[str, Callable[[Backend], LogicalUnit]],
+        path: Path,
+        tls: TlsMode = TlsMode.OFF,
+        credentials: TlsCredentials | None = None,
+    ) -> None:
         self.loop = SteppingLoop()
         self._thread = threading.Thread(target=self._run, name="nbd-server")
         self._thread.start()
@@ -55,6 +62,8 @@ class Serving:
         self.backend = Backend(self.engine)
         self.backend.sgv = self.sgv
         self.targets = [self._add_target(name, open_unit) for name, open_unit in units.items()]
+        self._tls = tls
+        self._credentials = credentials
         self.server = self.call(self._start_server)
         self.is_stopped = False
 
@@ -75,7 +84,8 @@ class Serving:
 
     def _start_server(self) -> NbdServer:
         addresses = (Address(host="127.0.0.1"), Address(path=str(self.path)))
-        server = NbdServer(self.loop, self.backend, [Listen(address) for address in addresses])
+        listens = [Listen(address, self._tls) for address in addresses]
+        server = NbdServer(self.loop, self.backend, listens, credentials=self._credentials)
         server.start()
         return server
 
