@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bridges.driver_attributes import DRIVERS, Driver, DriverAttributes, TargetAttributes
+from bridges.driver_attributes import DRIVERS, Driver, DriverAttributes, TargetAttributes, Terms
 from bridges.scst_conf import ConfigError, Location, Statement, Word, parse
 from scsi_backend.handlers.attributes import Flag, VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
@@ -219,7 +219,8 @@ def _validated(
         field = model.model_fields.get(name.text)
         if field is None:
             raise _unexpected(name, (*model.model_fields, *sections))
-        if statement.block is not None:
+        terms = next((item for item in field.metadata if isinstance(item, Terms)), None)
+        if statement.block is not None and terms is None:
             raise ConfigError(statement.location, f"{name.text}: expected a value, not a block")
         if len(statement.words) != 2:
             raise ConfigError(statement.location, f"{name.text}: expected one value")
@@ -234,11 +235,23 @@ def _validated(
                     name.location, f"{owner}: {what} is given already, at line {line}"
                 )
         given.append(value)
-        values[name.text] = [word.text for word in given] if is_list else value.text
+        found = _value(statement, terms)
+        if is_list:
+            values.setdefault(name.text, []).append(found)
+        else:
+            values[name.text] = found
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise _located(error, words, location, owner) from error
+
+
+def _value(statement: Statement, terms: Terms | None) -> str | tuple[str, BaseModel]:
+    """The value of an attribute's line, with its terms if it has a block."""
+    name, value = (word.text for word in statement.words)
+    if terms is None or statement.block is None:
+        return value
+    return value, _attributes(terms.model, statement, f"{name} {value}")
 
 
 def _located(

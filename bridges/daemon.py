@@ -22,7 +22,6 @@ from bridges.driver_attributes import (
     LocalAttributes,
     NbdAttributes,
 )
-from bridges.listen import Listen
 from bridges.local.server import LocalServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
@@ -88,8 +87,9 @@ class _Parts:
 
 def _nbd(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, NbdAttributes)
-    listens = [Listen(address) for address in driver.attributes.listen]
-    yield NbdServer(parts.loop, parts.backend, listens, parts.spinner)
+    server = NbdServer(parts.loop, parts.backend, driver.attributes.listen, parts.spinner)
+    server.max_connections = driver.attributes.max_connections
+    yield server
 
 
 def _local(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:

@@ -8,20 +8,53 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from bridges.access import AccessRules, Rule, parse_rule
 from bridges.aoe.address import parse_address
+from bridges.listen import Listen, TlsMode, check_rules
 from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
-from scsi_backend.handlers.attributes import Flag
+from bridges.stream import MAX_PENDING_BYTES
+from bridges.stream_server import MAX_CONNECTIONS
+from scsi_backend.handlers.attributes import AbsolutePath, Flag, Number
 
 NBD_PORT = 10809
 DEFAULT_LOCAL_SOCKET = "/run/scst-bridge/local.sock"
+# A connection with less would stop after each request of a usual size.
+_MIN_CONNECTION_MEMORY_BYTES = 64 << 10
 # IFNAMSIZ less the terminating NUL.
 _MAX_INTERFACE_NAME = 15
 
 
-def _address(value: Any) -> Any:
-    return Address.parse(value, NBD_PORT) if isinstance(value, str) else value
+def _rule(value: Any) -> Any:
+    return parse_rule(value) if isinstance(value, str) else value
+
+
+def _tls_mode(value: Any) -> Any:
+    if value not in tuple(TlsMode):
+        raise ValueError(f"expected {', '.join(TlsMode)}")
+    return TlsMode(value)
+
+
+def _connection_memory(value: int) -> int:
+    if value < _MIN_CONNECTION_MEMORY_BYTES:
+        raise ValueError(f"expected at least {_MIN_CONNECTION_MEMORY_BYTES}")
+    return value
+
+
+def _connections(value: int) -> int:
+    if value < 1:
+        raise ValueError("expected at least 1")
+    return value
 
 
 def _interface(value: str) -> str:
@@ -46,12 +79,77 @@ class DriverAttributes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class NbdAttributes(DriverAttributes):
-    """TARGET_DRIVER nbd."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Marks an attribute whose lines may have a block, and how that is read.
 
-    listen: tuple[Annotated[Address, BeforeValidator(_address)], ...] = Field(
-        (), description="HOST:PORT, [IPv6]:PORT or unix:/PATH; one line each"
+    The value of a line with a block is the pair of its word and the model.
+    """
+
+    model: type[BaseModel]
+
+
+Connections = Annotated[Number, AfterValidator(_connections)]
+Rules = tuple[Annotated[Rule, BeforeValidator(_rule)], ...]
+
+
+class ListenTerms(BaseModel):
+    """The block of a ``listen`` line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    tls: Annotated[TlsMode, BeforeValidator(_tls_mode)] = Field(
+        TlsMode.OFF, description="off, on (who asks for it gets it) or require"
     )
+    allow: Rules = Field((), description="who may connect; everybody where there is no such line")
+    deny: Rules = Field((), description="who may not connect, although allowed")
+    max_connections: Connections | None = Field(None, description="connections by this listener")
+
+
+def _listen(value: Any, info: ValidationInfo) -> Any:
+    """Join an address and its terms; what is wrong with them together belongs to their line."""
+    if isinstance(value, Listen):
+        return value
+    word, terms = (value, ListenTerms()) if isinstance(value, str) else value
+    address = Address.parse(word, NBD_PORT)
+    access = AccessRules(terms.allow, terms.deny)
+    check_rules(address, access)
+    if terms.tls is not TlsMode.OFF and info.data.get("tls_certificates") is None:
+        raise ValueError(f"tls {terms.tls}: expected tls_certificates in the driver's section")
+    # Missing if it is wrong itself, of which the user hears first.
+    memory = info.data.get("connection_memory", MAX_PENDING_BYTES)
+    return Listen(address, terms.tls, access, terms.max_connections, memory)
+
+
+Listens = tuple[Annotated[Listen, BeforeValidator(_listen)], ...]
+
+
+class NbdAttributes(DriverAttributes):
+    """TARGET_DRIVER nbd. What ``listen`` lines are checked against comes before them."""
+
+    tls_certificates: AbsolutePath | None = Field(
+        None,
+        description="folder with ca-cert.pem, server-cert.pem, server-key.pem, perhaps ca-crl.pem",
+    )
+    tls_verify_peer: Flag = Field(False, description="ask clients for certificates and verify them")
+    connection_memory: Annotated[Number, AfterValidator(_connection_memory)] = Field(
+        MAX_PENDING_BYTES,
+        description="bytes that the requests of a connection may keep busy; longer ones go alone",
+    )
+    max_connections: Connections = Field(
+        MAX_CONNECTIONS, description="connections by all listeners together"
+    )
+    listen: Annotated[Listens, Terms(ListenTerms)] = Field(
+        (),
+        description="HOST:PORT, [IPv6]:PORT, unix:/PATH, vsock:PORT, systemd, stdio; one line each",
+    )
+
+    @field_validator("tls_verify_peer")
+    @classmethod
+    def _has_certificates(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("tls_certificates") is None:
+            raise ValueError("expected tls_certificates as well")
+        return value
 
     @model_validator(mode="after")
     def _listens_somewhere(self) -> Self:

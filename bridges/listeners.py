@@ -10,10 +10,11 @@ import os
 import re
 import socket
 import stat
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bridges import access
 
 _log = logging.getLogger(__name__)
 
@@ -22,27 +23,36 @@ _BACKLOG = 1024
 _ACCEPTS_PER_TURN = 64
 # While descriptors have run out, accepting again at once would only spin.
 _ACCEPT_PAUSE_S = 0.1
-# struct ucred: pid, uid, gid.
-_PEER_CREDENTIALS = struct.Struct("iII")
 # Who can connect can read and write: only the owner.
 _SOCKET_MODE = 0o600
 _PORT = re.compile("[0-9]{1,5}")
+# vsock(7): both are 32 bits wide; the highest means any.
+_VSOCK = re.compile("vsock:(?:([0-9]{1,10}):)?([0-9]{1,10})")
+_ANY = 0xFFFFFFFF
+# sd_listen_fds(3): FDNAME has up to 255 printable characters without colons.
+_INHERITED = re.compile("stdio|systemd(?::[!-9;-~]{1,255})?")
 # unix(7): sun_path less the terminating NUL.
 MAX_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and port, or the path of a unix socket."""
+    """Where to listen: a host and port, the path of a unix socket, or a context ID and port.
+
+    ``inherited`` names sockets that whoever started this process has opened: ``systemd``,
+    ``systemd:NAME`` or ``stdio``.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    cid: int | None = None
+    inherited: str = ""
 
     @classmethod
     def parse(cls, word: str, default_port: int) -> Address:
-        """Read ``HOST``, ``HOST:PORT``, ``[V6]:PORT`` or ``unix:PATH``; raises ValueError."""
-        expected = "expected HOST:PORT, [IPv6]:PORT or unix:/PATH"
+        """Read the word of a configuration; raises ValueError."""
+        expected = "expected HOST:PORT, [IPv6]:PORT, unix:/PATH, vsock:PORT, systemd or stdio"
         if word.startswith("unix:"):
             path = word.removeprefix("unix:")
             if not is_socket_path(path):
@@ -50,6 +60,10 @@ class Address:
                     f"expected unix: and an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes"
                 )
             return cls(path=path)
+        if word.startswith("vsock:"):
+            return _parse_vsock(word)
+        if _INHERITED.fullmatch(word):
+            return cls(inherited=word)
         if word.startswith("["):
             host, bracket, rest = word[1:].partition("]")
             if not bracket or (rest and not rest.startswith(":")):
@@ -62,21 +76,45 @@ class Address:
             raise ValueError(expected)
         return cls(host=host, port=int(port_word))
 
+    @classmethod
+    def of(cls, sock: socket.socket) -> Address:
+        """Where a socket listens; raises OSError."""
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            # Bytes: a name in the abstract namespace (unix(7)).
+            return cls(path=name if isinstance(name, str) else os.fsdecode(b"@" + name[1:]))
+        if sock.family == socket.AF_VSOCK:
+            return cls(cid=name[0], port=name[1])
+        return cls(host=name[0], port=name[1])
+
     def __str__(self) -> str:
+        if self.inherited:
+            return self.inherited
         if self.path:
             return f"unix:{self.path}"
+        if self.cid is not None:
+            return f"vsock:{self.port}" if self.cid == _ANY else f"vsock:{self.cid}:{self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_internet(self) -> bool:
+        """Whether clients come by TCP."""
+        return bool(self.host)
 
     def listen(self) -> socket.socket:
         """Return a listening socket; raises OSError with the address in its text."""
         try:
-            return self._listen_unix() if self.path else self._listen_tcp()
+            if self.inherited:
+                raise OSError(errno.ENOTCONN, "no socket of that name was passed")
+            if self.path:
+                return self._listen_unix()
+            return self._listen_tcp() if self.cid is None else self._listen_vsock(self.cid)
         except OSError as error:
             raise self._named(error) from error
 
     def resolve(self) -> list[Address]:
         """The numeric addresses that a host name stands for; raises OSError."""
-        if self.path:
+        if not self.is_internet:
             return [self]
         try:
             found = socket.getaddrinfo(
@@ -106,6 +144,16 @@ class Address:
             raise
         return sock
 
+    def _listen_vsock(self, cid: int) -> socket.socket:
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.bind((cid, self.port))
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def _listen_unix(self) -> socket.socket:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         remove_stale_socket(self.path)
@@ -119,6 +167,14 @@ class Address:
             sock.close()
             raise
         return sock
+
+
+def _parse_vsock(word: str) -> Address:
+    found = _VSOCK.fullmatch(word)
+    cid, port = (int(found[1] or _ANY), int(found[2])) if found else (0, 0)
+    if not 0 < port < _ANY or cid > _ANY:
+        raise ValueError("expected vsock:PORT or vsock:CID:PORT")
+    return Address(cid=cid, port=port)
 
 
 def is_socket_path(path: str) -> bool:
@@ -154,47 +210,60 @@ def remove_stale_socket(path: str) -> None:
 
 def peer_process(sock: socket.socket) -> tuple[int, int]:
     """The pid and the uid of the process at the other end of a unix socket, says the kernel."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)
+    pid, uid, _ = access.peer_process(sock)
     return pid, uid
 
 
 def peer_name(sock: socket.socket) -> str:
-    """Name the other end for logs and as an initiator: its address, or the uid of its process."""
+    """Name the other end for logs and as an initiator: its address, or who the kernel says it is.
+
+    A host has one name, whether it comes by IPv4 or by IPv4 in an IPv6 socket.
+    """
     if sock.family == socket.AF_UNIX:
         return f"unix:uid={peer_process(sock)[1]}"
-    host: str = sock.getpeername()[0]
-    return host
+    if sock.family == socket.AF_VSOCK:
+        return f"vsock:cid={sock.getpeername()[0]}"
+    return str(access.host_of(sock.getpeername()[0]))
 
 
 class Listener:
-    """Accepts connections on an address; a host name may stand for several."""
+    """Accepts connections on an address; a host name may stand for several.
+
+    Sockets that were ``passed`` are taken as they are; their unix socket's name is left alone.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         address: Address,
-        accepted: Callable[[socket.socket], None],
+        accepted: Callable[[socket.socket], object],
+        passed: Sequence[socket.socket] = (),
     ) -> None:
         self._loop = loop
         self.address = address
         self._accepted = accepted
+        self._passed = passed
         self._socks: list[socket.socket] = []
 
     def start(self) -> None:
         """Open the sockets; raises OSError, with none left open."""
+        self._socks.extend(self._passed)
+        if not self._passed:
+            self._open()
+        for sock in self._socks:
+            self._watch(sock)
+
+    def _open(self) -> None:
         try:
             for address in self.address.resolve():
                 # The port that the kernel chose for the first is that of the others, too.
                 sock = replace(address, port=self.address.port).listen()
                 self._socks.append(sock)
-                if not address.path:
+                if address.is_internet:
                     self.address = replace(self.address, port=sock.getsockname()[1])
         except OSError:
             self._close()
             raise
-        for sock in self._socks:
-            self._watch(sock)
 
     def stop(self) -> None:
         """Accept no more, and take the unix socket's name away."""
@@ -203,7 +272,7 @@ class Listener:
         for sock in self._socks:
             self._loop.remove_reader(sock)
         self._close()
-        if self.address.path:
+        if self.address.path and not self._passed:
             try:
                 Path(self.address.path).unlink(missing_ok=True)
             except OSError as error:

@@ -89,6 +89,8 @@ class Stream:
         on_closed: Callable[[Stream], None],
         peer: str,
         spinner: Spinner | None = None,
+        *,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self._loop = loop
         self._transport: Transport = PlainTransport(sock)
@@ -98,6 +100,7 @@ class Stream:
         self._on_closed = on_closed
         self.peer = peer
         self._spinner = spinner
+        self._max_pending_bytes = max_pending_bytes
         self._received_bytes = 0
         self.out = Outgoing(sgv)
         # Payload bytes that commands in progress still use.
@@ -151,7 +154,7 @@ class Stream:
         """Whether the peer must take replies before more of its requests are handled."""
         pending = self.out.used_bytes + self.held_bytes
         pending += self._session.open_requests * _REQUEST_BYTES
-        return pending >= MAX_PENDING_BYTES or self._is_closed
+        return pending >= self._max_pending_bytes or self._is_closed
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply that was reserved in ``out``."""

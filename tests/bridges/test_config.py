@@ -18,9 +18,11 @@ from bridges.driver_attributes import (
     DRIVERS,
     AoeAttributes,
     AoeTargetAttributes,
+    ListenTerms,
     LocalAttributes,
     NbdAttributes,
 )
+from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.scst_conf import ConfigError
 from scsi_backend.handlers.attributes import FileioAttributes, NullioAttributes
@@ -132,9 +134,9 @@ def test_drivers_are_read_with_their_attributes(example: Config) -> None:
     nbd, aoe, local = (driver.attributes for driver in example.drivers.values())
     assert isinstance(nbd, NbdAttributes)
     assert nbd.listen == (
-        Address("127.0.0.1", 10809),
-        Address("::1", 10809),
-        Address(path="/run/scst-bridge/nbd.sock"),
+        Listen(Address("127.0.0.1", 10809)),
+        Listen(Address("::1", 10809)),
+        Listen(Address(path="/run/scst-bridge/nbd.sock")),
     )
     assert isinstance(aoe, AoeAttributes)
     assert aoe.interface == ("eth0", "eth1")
@@ -316,6 +318,7 @@ def test_the_readmes_example_is_a_configuration(tmp_path: Path) -> None:
 def test_the_readme_names_every_attribute() -> None:
     text = README.read_text()
     models: list[type[BaseModel]] = [handler.attributes for handler in HANDLERS.values()]
+    models.append(ListenTerms)
     for driver in DRIVERS.values():
         models += [driver.attributes, driver.target_attributes]
     names = {name for model in models for name in model.model_fields}

@@ -29,10 +29,13 @@ def in_device(statements: str, handler: str = "vdisk_fileio") -> str:
     return f"HANDLER {handler} {{\nDEVICE a {{\n{statements}\n}}\n}}\n"
 
 
-ADDRESS = "expected HOST:PORT, [IPv6]:PORT or unix:/PATH"
+ADDRESS = "expected HOST:PORT, [IPv6]:PORT, unix:/PATH, vsock:PORT, systemd or stdio"
 AOE_NAME = "expected eSHELF.SLOT, no leading zeros, shelf 0 to 65534 but not 4095, slot 0 to 254"
 NAA = "expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6"
 
+RULE = "expected an address, a network as in 10.0.0.0/8, uid=N, gid=N or cid=N"
+LISTEN_TERMS = "allow, deny, max_connections, tls"
+NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
 FILEIO = "blocksize, filename, naa_id, nv_cache, prod_id, read_only, removable, rotational, "
 FILEIO += "t10_dev_id, thin_provisioned, usn, write_through"
 NULLIO = (
@@ -166,7 +169,7 @@ DRIVER = [
         5,
         "driver nbd: listen 'unix:s': expected unix: and an absolute path of at most 107 bytes",
     ),
-    (in_driver("enabled 1"), 5, "unknown word 'enabled': expected one of TARGET, listen"),
+    (in_driver("enabled 1"), 5, f"unknown word 'enabled': expected one of {NBD}"),
     (
         in_driver("interface a/b", "aoe"),
         5,
@@ -188,6 +191,95 @@ DRIVER = [
         in_driver("listen h\nTARGET t {\n}\nTARGET t {\n}"),
         8,
         "section 'TARGET t' repeats line 6: expected it only once",
+    ),
+]
+LISTEN = [
+    (in_driver("listen h {\nx 1\n}"), 6, f"unknown word 'x': expected one of {LISTEN_TERMS}"),
+    (in_driver("listen {\n}"), 5, "listen: expected one value"),
+    (in_driver("listen h {\ntls\n}"), 6, "tls: expected one value"),
+    (in_driver("listen h {\ntls yes\n}"), 6, "listen h: tls 'yes': expected off, on, require"),
+    (in_driver("listen h {\ntls {\n}\n}"), 6, "tls: expected a value, not a block"),
+    (
+        in_driver("listen h {\ntls off\ntls off\n}"),
+        7,
+        "listen h: tls is given already, at line 6",
+    ),
+    (
+        in_driver("listen g\nlisten h {\ntls on\n}"),
+        6,
+        "driver nbd: listen 'h': tls on: expected tls_certificates in the driver's section",
+    ),
+    (
+        in_driver("listen g\nlisten h {\ntls require\n}"),
+        6,
+        "driver nbd: listen 'h': tls require: expected tls_certificates in the driver's section",
+    ),
+    (in_driver("listen h {\nallow 1.2.3\n}"), 6, f"listen h: allow '1.2.3': {RULE}"),
+    (in_driver("listen h {\ndeny ::1\ndeny uid=x\n}"), 7, f"listen h: deny 'uid=x': {RULE}"),
+    (
+        in_driver("listen h {\ndeny 10.1.0.0/8\n}"),
+        6,
+        "listen h: deny '10.1.0.0/8': address bits behind the prefix: expected 10.0.0.0/8",
+    ),
+    (
+        in_driver("listen h {\nallow uid=0\n}"),
+        5,
+        "driver nbd: listen 'h': allow uid=0: expected an address or a network",
+    ),
+    (
+        in_driver("listen unix:/s {\ndeny 10.0.0.0/8\n}"),
+        5,
+        "driver nbd: listen 'unix:/s': deny 10.0.0.0/8: expected uid=N or gid=N",
+    ),
+    (
+        in_driver("listen vsock:1 {\nallow gid=0\n}"),
+        5,
+        "driver nbd: listen 'vsock:1': allow gid=0: expected cid=N",
+    ),
+    (
+        in_driver("listen h {\nallow ::1\nallow ::1\n}"),
+        7,
+        "listen h: allow ::1 is given already, at line 6",
+    ),
+    (
+        in_driver("listen h {\nmax_connections 0\n}"),
+        6,
+        "listen h: max_connections '0': expected at least 1",
+    ),
+    (
+        in_driver("listen h\nlisten h {\n}"),
+        6,
+        "section 'listen h' repeats line 5: expected it only once",
+    ),
+    (
+        in_driver("listen vsock:x"),
+        5,
+        "driver nbd: listen 'vsock:x': expected vsock:PORT or vsock:CID:PORT",
+    ),
+    (
+        in_driver("listen h\nconnection_memory 4096"),
+        6,
+        "driver nbd: connection_memory '4096': expected at least 65536",
+    ),
+    (
+        in_driver("listen h\nmax_connections many"),
+        6,
+        "driver nbd: max_connections 'many': expected a number",
+    ),
+    (
+        in_driver("listen h\ntls_certificates pki"),
+        6,
+        "driver nbd: tls_certificates 'pki': expected an absolute path",
+    ),
+    (
+        in_driver("listen h\ntls_verify_peer 1"),
+        6,
+        "driver nbd: tls_verify_peer '1': expected tls_certificates as well",
+    ),
+    (
+        in_driver("interface eth0 {\n}", "aoe"),
+        5,
+        "interface: expected a value, not a block",
     ),
 ]
 TARGET = [
@@ -260,7 +352,7 @@ LUN = [
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "message"), [*TOP, *HANDLER, *DEVICE, *DRIVER, *TARGET, *LUN]
+    ("text", "line", "message"), [*TOP, *HANDLER, *DEVICE, *DRIVER, *LISTEN, *TARGET, *LUN]
 )
 def test_what_is_wrong_is_told_with_its_line(
     tmp_path: Path, text: str, line: int, message: str

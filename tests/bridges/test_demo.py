@@ -13,6 +13,7 @@ import pytest
 from bridges import demo
 from bridges.config import load
 from bridges.driver_attributes import AoeAttributes, LocalAttributes, NbdAttributes
+from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.scst_conf import ConfigError
 from scsi_backend.handlers.attributes import FileioAttributes
@@ -72,8 +73,8 @@ def test_the_configuration_opens_every_door(tmp_path: Path) -> None:
     nbd, local, aoe = (driver.attributes for driver in config.drivers.values())
     assert isinstance(nbd, NbdAttributes)
     assert nbd.listen == (
-        Address("127.0.0.1", 10809),
-        Address(path=str(tmp_path / "nbd.sock")),
+        Listen(Address("127.0.0.1", 10809)),
+        Listen(Address(path=str(tmp_path / "nbd.sock"))),
     )
     assert isinstance(local, LocalAttributes)
     assert local.socket == str(tmp_path / "local.sock")

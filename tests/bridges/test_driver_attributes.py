@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from bridges.access import AccessRules
 from bridges.driver_attributes import (
     DRIVERS,
     AoeAttributes,
     AoeTargetAttributes,
+    ListenTerms,
     LocalAttributes,
     NbdAttributes,
     TargetAttributes,
 )
+from bridges.listen import Listen, TlsMode
 from bridges.listeners import Address
 
 
@@ -31,10 +35,49 @@ def test_nbd_listens_on_each_address() -> None:
         {"listen": ["0.0.0.0", "[::1]:10810", "unix:/run/nbd.sock"]}
     )
     assert attributes.listen == (
-        Address("0.0.0.0", 10809),
-        Address("::1", 10810),
-        Address(path="/run/nbd.sock"),
+        Listen(Address("0.0.0.0", 10809)),
+        Listen(Address("::1", 10810)),
+        Listen(Address(path="/run/nbd.sock")),
     )
+
+
+def test_nbd_listens_on_the_terms_of_each_line() -> None:
+    terms = ListenTerms.model_validate(
+        {
+            "tls": "require",
+            "allow": ["10.0.0.0/8", "::1"],
+            "deny": ["10.1.0.0/16"],
+            "max_connections": "100",
+        }
+    )
+    attributes = NbdAttributes.model_validate(
+        {
+            "tls_certificates": "/etc/pki",
+            "tls_verify_peer": "1",
+            "connection_memory": "65536",
+            "max_connections": "4",
+            "listen": [("h:1", terms), "unix:/s", ("systemd:a", ListenTerms(tls=TlsMode.ON))],
+        }
+    )
+    rules = AccessRules(
+        (IPv4Network("10.0.0.0/8"), IPv6Network("::1/128")), (IPv4Network("10.1.0.0/16"),)
+    )
+    assert attributes.listen == (
+        Listen(Address("h", 1), TlsMode.REQUIRE, rules, 100, 65536),
+        Listen(Address(path="/s"), connection_memory_bytes=65536),
+        Listen(Address(inherited="systemd:a"), TlsMode.ON, connection_memory_bytes=65536),
+    )
+    assert (attributes.tls_certificates, attributes.tls_verify_peer) == ("/etc/pki", True)
+    assert attributes.max_connections == 4
+
+
+def test_nbd_has_defaults_for_everything_but_the_address() -> None:
+    attributes = NbdAttributes.model_validate({"listen": ["h"]})
+    assert (attributes.connection_memory, attributes.max_connections) == (16 << 20, 4096)
+    assert (attributes.tls_certificates, attributes.tls_verify_peer) == (None, False)
+    (listen,) = attributes.listen
+    assert (listen.tls, listen.max_connections) == (TlsMode.OFF, None)
+    assert listen.access == AccessRules()
 
 
 def test_nbd_needs_an_address() -> None:
@@ -89,7 +132,14 @@ def test_aoe_writes_are_durable_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [NbdAttributes, AoeAttributes, LocalAttributes, TargetAttributes, AoeTargetAttributes],
+    [
+        NbdAttributes,
+        ListenTerms,
+        AoeAttributes,
+        LocalAttributes,
+        TargetAttributes,
+        AoeTargetAttributes,
+    ],
 )
 def test_attributes_are_described_and_no_others_taken(model: type[BaseModel]) -> None:
     assert all(field.description for field in model.model_fields.values())

@@ -23,6 +23,7 @@ from bridges.listeners import Address, Listener, peer_name, remove_stale_socket
 
 DEADLINE_S = 20
 DEFAULT_PORT = 10809
+WRONG = r"^expected HOST:PORT, \[IPv6\]:PORT, unix:/PATH, vsock:PORT, systemd or stdio$"
 LONGEST_PATH = "/" + "p" * 106
 
 
@@ -78,10 +79,15 @@ def test_a_unix_path_is_read_and_written(path: str) -> None:
         "[::1]:",
         "h" * 64,
         "a..b:1",
+        "systemd:",
+        "systemd:a:b",
+        "systemd:a b",
+        "systemd:" + "n" * 256,
+        "stdio:x",
     ],
 )
 def test_other_words_are_refused(word: str) -> None:
-    with pytest.raises(ValueError, match=r"^expected HOST:PORT, \[IPv6\]:PORT or unix:/PATH$"):
+    with pytest.raises(ValueError, match=WRONG):
         Address.parse(word, DEFAULT_PORT)
 
 
@@ -90,6 +96,87 @@ def test_unix_paths_that_no_socket_can_have_are_refused(path: str) -> None:
     message = "^expected unix: and an absolute path of at most 107 bytes$"
     with pytest.raises(ValueError, match=message):
         Address.parse(f"unix:{path}", DEFAULT_PORT)
+
+
+@pytest.mark.parametrize(
+    ("word", "cid", "port", "text"),
+    [
+        ("vsock:10809", 0xFFFFFFFF, 10809, "vsock:10809"),
+        ("vsock:4294967295:10809", 0xFFFFFFFF, 10809, "vsock:10809"),
+        ("vsock:2:1", 2, 1, "vsock:2:1"),
+        ("vsock:0:4294967294", 0, 4294967294, "vsock:0:4294967294"),
+    ],
+)
+def test_a_vsock_port_is_read_and_written(word: str, cid: int, port: int, text: str) -> None:
+    address = Address.parse(word, DEFAULT_PORT)
+    assert (address.host, address.path, address.cid, address.port) == ("", "", cid, port)
+    assert str(address) == text
+    assert Address.parse(text, DEFAULT_PORT) == address
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "vsock:",
+        "vsock:x",
+        "vsock:0",
+        "vsock:-1",
+        "vsock:4294967295",
+        "vsock:4294967296:1",
+        "vsock:1:",
+        "vsock:1:2:3",
+        "vsock:" + "9" * 5000,
+    ],
+)
+def test_other_vsock_ports_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected vsock:PORT or vsock:CID:PORT$"):
+        Address.parse(word, DEFAULT_PORT)
+
+
+@pytest.mark.parametrize("word", ["stdio", "systemd", "systemd:nbd", "systemd:a-b_c.socket"])
+def test_sockets_that_are_passed_have_words_and_cannot_be_opened(word: str) -> None:
+    address = Address.parse(word, DEFAULT_PORT)
+    assert (address.inherited, str(address)) == (word, word)
+    with pytest.raises(OSError, match=f"cannot listen on {word}: no socket of that name"):
+        address.listen()
+
+
+def test_a_vsock_port_is_listened_on(closing: ExitStack) -> None:
+    try:
+        closing.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
+    except OSError as error:
+        pytest.skip(f"this kernel has no AF_VSOCK: {error}")
+    sock = closing.enter_context(Address.parse("vsock:29809", DEFAULT_PORT).listen())
+    assert not sock.getblocking()
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    assert Address.of(sock) == Address(cid=0xFFFFFFFF, port=29809)
+    with pytest.raises(OSError, match="cannot listen on vsock:29809: Address already in use"):
+        Address.parse("vsock:29809", DEFAULT_PORT).listen()
+
+
+def test_a_vsock_client_is_served_where_the_kernel_loops_back(closing: ExitStack) -> None:
+    try:
+        server = closing.enter_context(Address.parse("vsock:29810", DEFAULT_PORT).listen())
+        client = closing.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
+        client.settimeout(1)
+        # VMADDR_CID_LOCAL
+        client.connect((1, 29810))
+    except OSError as error:
+        pytest.skip(f"no vsock loopback (module vsock_loopback): {error}")
+    peer, _ = server.accept()
+    closing.enter_context(peer)
+    assert peer_name(peer) == "vsock:cid=1"
+
+
+def test_a_kernel_without_vsock_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(OSError, match="not supported") as caught:
+        Address(cid=2, port=10809).listen()
+    reason = "cannot listen on vsock:2:10809: Address family not supported by protocol"
+    assert caught.value.strerror == reason
 
 
 @pytest.fixture
@@ -225,6 +312,46 @@ def test_the_peer_of_a_tcp_connection_is_its_host(closing: ExitStack) -> None:
     assert peer_name(client) == "127.0.0.1"
 
 
+class NamedPeer:
+    """A connected socket, as far as its peer's name goes."""
+
+    def __init__(self, family: socket.AddressFamily, name: tuple[object, ...]) -> None:
+        self.family = family
+        self._name = name
+
+    def getpeername(self) -> tuple[object, ...]:
+        """See ``socket``."""
+        return self._name
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "expected"),
+    [
+        (socket.AF_VSOCK, (3, 1024), "vsock:cid=3"),
+        (socket.AF_INET6, ("::ffff:192.0.2.7", 1024, 0, 0), "192.0.2.7"),
+        (socket.AF_INET6, ("fe80::1%eth0", 1024, 0, 2), "fe80::1%eth0"),
+    ],
+)
+def test_peers_have_one_name_each(
+    family: socket.AddressFamily, name: tuple[object, ...], expected: str
+) -> None:
+    assert peer_name(cast(socket.socket, NamedPeer(family, name))) == expected
+
+
+@pytest.mark.parametrize("word", ["127.0.0.1:0", "unix:{}/s", "unix:{}/a b"])
+def test_a_socket_tells_where_it_listens(tmp_path: Path, closing: ExitStack, word: str) -> None:
+    address = Address.parse(word.format(tmp_path), DEFAULT_PORT)
+    sock = closing.enter_context(address.listen())
+    port = 0 if address.path else sock.getsockname()[1]
+    assert Address.of(sock) == Address(address.host, port, address.path)
+
+
+def test_a_name_in_the_abstract_namespace_is_told_with_an_at_sign(closing: ExitStack) -> None:
+    sock = closing.enter_context(socket.socket(socket.AF_UNIX))
+    sock.bind(b"\0doors-test")
+    assert str(Address.of(sock)) == "unix:@doors-test"
+
+
 def test_the_peer_of_a_connection_that_is_gone_has_no_name(closing: ExitStack) -> None:
     sock = closing.enter_context(socket.socket())
     with pytest.raises(OSError, match="not connected"):
@@ -310,6 +437,29 @@ def test_a_stopped_listener_frees_its_port(closing: ExitStack) -> None:
             connected(("127.0.0.1", port), closing)
 
     at(Address("127.0.0.1", 0), visit)
+
+
+def test_a_passed_socket_is_accepted_on_and_its_file_left_alone(
+    tmp_path: Path, closing: ExitStack
+) -> None:
+    path = tmp_path / "s"
+    passed = Address(path=str(path)).listen()
+
+    async def run() -> None:
+        accepted: list[socket.socket] = []
+        loop = asyncio.get_running_loop()
+        listener = Listener(loop, Address.of(passed), accepted.append, (passed,))
+        listener.start()
+        connected(str(path), closing)
+        async with asyncio.timeout(DEADLINE_S):
+            while not accepted:
+                await asyncio.sleep(0)
+        listener.stop()
+        accepted[0].close()
+
+    asyncio.run(run())
+    assert passed.fileno() == -1
+    assert path.is_socket()
 
 
 def test_stopping_a_listener_that_could_not_start_leaves_others_alone(
