@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``scst-bridge status``: the status of a daemon as tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from pydantic import ByteSize
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bridges.control_status import Status
+
+# Nobody looks at the width of a pipe.
+_PIPE_WIDTH = 1000
+
+
+def print_report(status: Status, console: Console | None = None) -> None:
+    """Print everything there is to see, by default to standard output."""
+    console = console or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(_report(status), crop=False)
+
+
+def _report(status: Status) -> RenderableType:
+    devices = _table("Devices", "name", "handler", ">size", ">block", "access")
+    for device in status.devices:
+        devices.add_row(
+            _text(device.name),
+            device.handler,
+            _size(device.size_bytes),
+            str(device.block_size_bytes),
+            _access(device.is_read_only),
+        )
+    targets = _table("Targets", "driver", "target", ">LUN", "device", "access", "enabled")
+    for target in status.targets:
+        name, enabled = _text(target.name), "yes" if target.is_enabled else "no"
+        for lun in target.luns:
+            access = _access(lun.is_read_only)
+            targets.add_row(target.driver, name, str(lun.lun), _text(lun.device), access, enabled)
+        if not target.luns:
+            targets.add_row(target.driver, name, "", "", "", enabled)
+    footer = f"SGV cache: {_size(status.sgv_idle_bytes)} idle; process {status.pid}"
+    return Group(devices, targets, _sessions(status), *_listeners(status), Text(footer))
+
+
+def _sessions(status: Status) -> Table:
+    table = _table("Sessions", "driver", "target", "initiator", ">connections")
+    for session in status.sessions:
+        known = "" if session.connections is None else str(session.connections)
+        table.add_row(session.driver, _text(session.target), _text(session.initiator), known)
+    return table
+
+
+def _listeners(status: Status) -> Iterable[RenderableType]:
+    table = _table("Listeners", "driver", "address", "TLS", ">connections", ">at most")
+    for listener in status.listeners:
+        limit = "" if listener.max_connections is None else str(listener.max_connections)
+        connections = str(listener.connections)
+        table.add_row(listener.driver, _text(listener.address), listener.tls, connections, limit)
+    yield table
+    for listener in status.listeners:
+        # Outside the table, which would break them to its width.
+        yield from (Text(f"  {uri}", no_wrap=True, overflow="ignore") for uri in listener.uris)
+
+
+def _table(title: str, *columns: str) -> Table:
+    """An empty table; a column that begins with ``>`` is aligned to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=True)
+    for column in columns:
+        justify: JustifyMethod = "right" if column[0] == ">" else "left"
+        table.add_column(column.lstrip(">"), justify=justify, overflow="fold")
+    return table
+
+
+def _text(name: str) -> Text:
+    """A name from outside, in which nothing is markup."""
+    return Text(name)
+
+
+def _size(size_bytes: int) -> str:
+    return ByteSize(size_bytes).human_readable(separator=" ")
+
+
+def _access(is_read_only: bool) -> str:
+    return "read-only" if is_read_only else "read-write"

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ``status`` command: what the daemon is serving at this moment, as a record."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+
+from pydantic import BaseModel, ConfigDict
+
+from bridges.listen import TlsMode
+from bridges.listeners import Address
+from bridges.nbd import exports, uri
+from bridges.stream_server import Entrance, StreamServer
+from scsi_backend.target.backend import Backend
+
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeviceStatus(_Record):
+    """A device; its size is that of its whole blocks."""
+
+    name: str
+    handler: str
+    size_bytes: int
+    block_size_bytes: int
+    is_read_only: bool
+
+
+class LunStatus(_Record):
+    """A LUN of a target."""
+
+    lun: int
+    device: str
+    is_read_only: bool
+
+
+class TargetStatus(_Record):
+    """A target with its LUNs."""
+
+    driver: str
+    name: str
+    is_enabled: bool
+    luns: tuple[LunStatus, ...]
+
+
+class SessionStatus(_Record):
+    """An initiator that is logged in; ``connections`` is None where they are not known apart."""
+
+    driver: str
+    target: str
+    initiator: str
+    connections: int | None
+
+
+class ListenerStatus(_Record):
+    """One way in; ``uris`` has one for each NBD export."""
+
+    driver: str
+    address: str
+    tls: str
+    connections: int
+    max_connections: int | None
+    uris: tuple[str, ...]
+
+
+class Status(_Record):
+    """Everything."""
+
+    pid: int
+    devices: tuple[DeviceStatus, ...]
+    targets: tuple[TargetStatus, ...]
+    sessions: tuple[SessionStatus, ...]
+    listeners: tuple[ListenerStatus, ...]
+    sgv_idle_bytes: int
+
+
+def status_of(
+    backend: Backend, handlers: Mapping[str, str], servers: Mapping[str, Iterable[object]]
+) -> Status:
+    """Look at everything; ``handlers`` is by device, ``servers`` by driver."""
+    stream_servers = {
+        driver: [server for server in each if isinstance(server, StreamServer)]
+        for driver, each in servers.items()
+    }
+    return Status(
+        pid=os.getpid(),
+        devices=tuple(_devices(backend, handlers)),
+        targets=tuple(_targets(backend)),
+        sessions=tuple(_sessions(backend, stream_servers)),
+        listeners=tuple(_listeners(backend, stream_servers)),
+        sgv_idle_bytes=backend.sgv.idle_bytes,
+    )
+
+
+def _devices(backend: Backend, handlers: Mapping[str, str]) -> Iterator[DeviceStatus]:
+    for name, unit in backend.devices.items():
+        block_size = unit.vdisk.block_size_bytes
+        yield DeviceStatus(
+            name=name,
+            handler=handlers[name],
+            size_bytes=unit.block_count * block_size,
+            block_size_bytes=block_size,
+            is_read_only=unit.vdisk.is_read_only,
+        )
+
+
+def _targets(backend: Backend) -> Iterator[TargetStatus]:
+    for target in backend.targets:
+        luns = tuple(
+            LunStatus(
+                lun=lun,
+                device=entry.unit.name,
+                is_read_only=entry.is_read_only or entry.unit.vdisk.is_read_only,
+            )
+            for lun, entry in sorted(target.luns.items())
+        )
+        yield TargetStatus(
+            driver=target.driver, name=target.name, is_enabled=target.is_enabled, luns=luns
+        )
+
+
+def _sessions(
+    backend: Backend, servers: Mapping[str, Iterable[StreamServer]]
+) -> Iterator[SessionStatus]:
+    peers: Counter[tuple[str, str]] = Counter()
+    for driver, each in servers.items():
+        for server in each:
+            for name, connections in server.peers.items():
+                peers[driver, name] += connections
+    sessions = [(target, session) for target in backend.targets for session in target.sessions]
+    logins = Counter((target.driver, session.initiator_name) for target, session in sessions)
+    for target, session in sessions:
+        who = (target.driver, session.initiator_name)
+        # An initiator that is logged in to several targets may come by any of its connections.
+        is_known = logins[who] == 1 and who in peers
+        yield SessionStatus(
+            driver=target.driver,
+            target=target.name,
+            initiator=session.initiator_name,
+            connections=peers[who] if is_known else None,
+        )
+
+
+def _listeners(
+    backend: Backend, servers: Mapping[str, Iterable[StreamServer]]
+) -> Iterator[ListenerStatus]:
+    names = [
+        exports.export_name(target, lun)
+        for target in backend.targets_of(exports.DRIVER)
+        if target.is_enabled
+        for lun in sorted(target.luns)
+    ]
+    for driver, each in servers.items():
+        for server in each:
+            for entrance in server.entrances:
+                has_uris = driver == exports.DRIVER
+                yield ListenerStatus(
+                    driver=driver,
+                    address=str(entrance.address),
+                    tls=entrance.listen.tls.value,
+                    connections=entrance.connections,
+                    max_connections=entrance.listen.max_connections,
+                    uris=tuple(_uris(entrance, names)) if has_uris else (),
+                )
+
+
+def _uris(entrance: Entrance, names: Iterable[str]) -> Iterator[str]:
+    address = entrance.address
+    has_tls = entrance.listen.tls is not TlsMode.OFF
+    for name in names:
+        if address.path:
+            yield uri.unix_uri(address.path, name, has_tls=has_tls)
+        elif address.cid is not None:
+            yield uri.vsock_uri(_reachable_cid(address.cid), address.port, name, has_tls=has_tls)
+        elif address.is_internet:
+            yield uri.tcp_uri(_reachable_host(address), address.port, name, has_tls=has_tls)
+
+
+def _reachable_host(address: Address) -> str:
+    """A name by which clients find this machine."""
+    return socket.gethostname() if address.host in _WILDCARDS else address.host
+
+
+def _reachable_cid(cid: int) -> int:
+    """The context ID by which clients find this machine."""
+    if cid != socket.VMADDR_CID_ANY:
+        return cid
+    own = array.array("I", [socket.VMADDR_CID_HOST])
+    with suppress(OSError), open("/dev/vsock", "rb") as device:
+        fcntl.ioctl(device, socket.IOCTL_VM_SOCKETS_GET_LOCAL_CID, own)
+    # A host that is nobody's guest is called so by its guests.
+    return own[0] if own[0] != socket.VMADDR_CID_ANY else socket.VMADDR_CID_HOST

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The status as people read it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bridges.control_report import print_report
+from bridges.control_status import (
+    DeviceStatus,
+    ListenerStatus,
+    LunStatus,
+    SessionStatus,
+    Status,
+    TargetStatus,
+)
+
+URI = f"nbd+unix:///disk?socket=/{'long/' * 20}nbd.sock"
+STATUS = Status(
+    pid=4711,
+    devices=(
+        DeviceStatus(
+            name="[red]d",
+            handler="vdisk_fileio",
+            size_bytes=3 << 29,
+            block_size_bytes=4096,
+            is_read_only=True,
+        ),
+    ),
+    targets=(
+        TargetStatus(
+            driver="nbd",
+            name="disk",
+            is_enabled=True,
+            luns=(LunStatus(lun=7, device="[red]d", is_read_only=False),),
+        ),
+        TargetStatus(driver="aoe", name="e1.1", is_enabled=False, luns=()),
+    ),
+    sessions=(
+        SessionStatus(driver="nbd", target="disk", initiator="192.0.2.1", connections=12),
+        SessionStatus(driver="aoe", target="e1.1", initiator="02:00:00:00:00:01", connections=None),
+    ),
+    listeners=(
+        ListenerStatus(
+            driver="nbd",
+            address="unix:/s",
+            tls="require",
+            connections=3,
+            max_connections=100,
+            uris=(URI,),
+        ),
+    ),
+    sgv_idle_bytes=5 << 20,
+)
+
+
+def shown(width: int = 80) -> list[list[str]]:
+    """The words of each line."""
+    out = io.StringIO()
+    print_report(STATUS, Console(file=out, width=width, color_system=None))
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+def test_everything_is_shown_and_names_are_no_markup() -> None:
+    lines = shown()
+    for expected in (
+        "[red]d vdisk_fileio 1.5 GiB 4096 read-only",
+        "nbd disk 7 [red]d read-write yes",
+        "aoe e1.1 no",
+        "nbd disk 192.0.2.1 12",
+        "aoe e1.1 02:00:00:00:00:01",
+        "nbd unix:/s require 3 100",
+        "SGV cache: 5.0 MiB idle; process 4711",
+    ):
+        assert expected.split() in lines
+
+
+def test_uris_stay_whole_however_narrow_the_terminal() -> None:
+    assert [URI] in shown(width=40)
+
+
+def test_it_is_printed_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(STATUS)
+    out = capsys.readouterr().out
+    assert "process 4711" in out
+    # Whatever the width of a terminal would be.
+    assert "02:00:00:00:00:01" in out

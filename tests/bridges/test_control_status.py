@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the status says of a backend and of servers on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from bridges.control_status import (
+    DeviceStatus,
+    ListenerStatus,
+    LunStatus,
+    SessionStatus,
+    Status,
+    TargetStatus,
+    status_of,
+)
+from bridges.listen import Listen, TlsMode
+from bridges.listeners import Address
+from bridges.stream import Stream
+from bridges.stream_server import StreamServer
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.io.engine import SyncEngine
+from scsi_backend.io.sgv import SgvCache
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.lun_map import LunEntry
+from tests.bridges.test_stream_server import Quiet
+
+ME = f"unix:uid={os.getuid()}"
+HANDLERS = {"d": "vdisk_nullio", "r": "vdisk_nullio"}
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    made = Backend(SyncEngine())
+    disk = made.add_device("vdisk_nullio", "d", NullioAttributes(size_mb=1))
+    frozen = NullioAttributes(size_mb=2, blocksize=4096, read_only=True)
+    read_only = made.add_device("vdisk_nullio", "r", frozen)
+    target = made.add_target("nbd", "t x")
+    target.add_lun(7, LunEntry(read_only))
+    target.add_lun(0, LunEntry(disk, is_read_only=True))
+    target.is_enabled = True
+    made.add_target("nbd", "off").add_lun(0, LunEntry(disk))
+    made.add_target("scst_local", "local").add_lun(0, LunEntry(disk))
+    yield made
+    made.close()
+
+
+def server_at(*listens: Listen) -> StreamServer:
+    """A server that is not started."""
+    loop = asyncio.get_running_loop()
+
+    def connect(stream: Stream, listen: Listen) -> Quiet:
+        return Quiet(stream)
+
+    return StreamServer(loop, SgvCache(), listens, connect)
+
+
+def listeners_of(backend: Backend, *listens: Listen) -> tuple[ListenerStatus, ...]:
+    """What is said of an NBD server's listeners."""
+
+    async def run() -> Status:
+        return status_of(backend, HANDLERS, {"nbd": [server_at(*listens)]})
+
+    return asyncio.run(run()).listeners
+
+
+def uris_of(backend: Backend, listen: Listen) -> tuple[str, ...]:
+    """The URIs by one listener."""
+    (found,) = listeners_of(backend, listen)
+    return found.uris
+
+
+def test_devices_and_targets_are_told(backend: Backend) -> None:
+    status = status_of(backend, HANDLERS, {})
+    assert status.pid == os.getpid()
+    assert status.devices == (
+        DeviceStatus(
+            name="d",
+            handler="vdisk_nullio",
+            size_bytes=1 << 20,
+            block_size_bytes=512,
+            is_read_only=False,
+        ),
+        DeviceStatus(
+            name="r",
+            handler="vdisk_nullio",
+            size_bytes=2 << 20,
+            block_size_bytes=4096,
+            is_read_only=True,
+        ),
+    )
+    # A LUN of a read-only device is read-only, whatever the LUN says.
+    luns = (
+        LunStatus(lun=0, device="d", is_read_only=True),
+        LunStatus(lun=7, device="r", is_read_only=True),
+    )
+    writable = (LunStatus(lun=0, device="d", is_read_only=False),)
+    assert status.targets == (
+        TargetStatus(driver="nbd", name="t x", is_enabled=True, luns=luns),
+        TargetStatus(driver="nbd", name="off", is_enabled=False, luns=writable),
+        TargetStatus(driver="scst_local", name="local", is_enabled=False, luns=writable),
+    )
+    assert (status.sessions, status.listeners) == ((), ())
+
+
+def test_memory_kept_for_reuse_is_told(backend: Backend) -> None:
+    assert status_of(backend, HANDLERS, {}).sgv_idle_bytes == 0
+    backend.sgv.put(backend.sgv.get(1 << 20))
+    assert status_of(backend, HANDLERS, {}).sgv_idle_bytes == 1 << 20
+
+
+def test_listeners_have_a_uri_for_each_export_of_enabled_targets(backend: Backend) -> None:
+    (found,) = listeners_of(backend, Listen(Address("192.0.2.1", 10809), max_connections=5))
+    assert found == ListenerStatus(
+        driver="nbd",
+        address="192.0.2.1:10809",
+        tls="off",
+        connections=0,
+        max_connections=5,
+        uris=("nbd://192.0.2.1:10809/t%20x", "nbd://192.0.2.1:10809/t%20x/7"),
+    )
+
+
+@pytest.mark.parametrize("mode", [TlsMode.ON, TlsMode.REQUIRE])
+def test_uris_say_where_tls_is_to_be_had(backend: Backend, mode: TlsMode) -> None:
+    assert uris_of(backend, Listen(Address("::1", 1), mode))[0] == "nbds://[::1]:1/t%20x"
+    unix = uris_of(backend, Listen(Address(path="/a b"), mode))
+    assert unix[0] == "nbds+unix:///t%20x?socket=/a%20b"
+    vsock = uris_of(backend, Listen(Address(cid=5, port=1), mode))
+    assert vsock[0] == "nbds+vsock://5:1/t%20x"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_wildcard_address_is_told_by_the_hosts_name(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "server.example.org")
+    uri = uris_of(backend, Listen(Address(host, 10809)))[0]
+    assert uri == "nbd://server.example.org:10809/t%20x"
+
+
+def test_a_wildcard_context_id_is_told_by_the_hosts_own(backend: Backend) -> None:
+    uri = uris_of(backend, Listen(Address(cid=0xFFFFFFFF, port=10809)))[0]
+    scheme, _, rest = uri.partition("://")
+    cid, _, tail = rest.partition(":")
+    assert (scheme, tail) == ("nbd+vsock", "10809/t%20x")
+    # 0 is the hypervisor, 1 leads back here; 2 is a host.
+    assert 2 <= int(cid) < 0xFFFFFFFF
+
+
+def test_a_connection_that_was_passed_has_no_uri(backend: Backend) -> None:
+    assert uris_of(backend, Listen(Address(inherited="stdio"))) == ()
+
+
+def test_other_drivers_have_no_uris(backend: Backend) -> None:
+    async def run() -> Status:
+        server = server_at(Listen(Address(path="/s")))
+        return status_of(backend, HANDLERS, {"scst_local": [server], "aoe": [object()]})
+
+    (found,) = asyncio.run(run()).listeners
+    assert (found.driver, found.address, found.uris) == ("scst_local", "unix:/s", ())
+
+
+def test_connections_are_counted_by_session_where_that_is_known(backend: Backend) -> None:
+    nbd, local = backend.target("nbd", "t x"), backend.target("scst_local", "local")
+    local.is_enabled = True
+
+    async def run() -> tuple[Status, Status]:
+        server = server_at()
+        ends = []
+        for _ in range(2):
+            ours, theirs = socket.socketpair()
+            server.adopt(ours, Listen(Address(inherited="stdio")), lambda: None)
+            ends.append(theirs)
+        nbd.open_session(ME)
+        nbd.open_session("192.0.2.1")
+        local.open_session(ME)
+        once = status_of(backend, HANDLERS, {"nbd": [server], "scst_local": []})
+        second = nbd.open_session(ME)
+        twice = status_of(backend, HANDLERS, {"nbd": [server], "scst_local": []})
+        second.close()
+        for each in ends:
+            each.close()
+        await server.stop()
+        return once, twice
+
+    once, twice = asyncio.run(run())
+    assert once.sessions == (
+        SessionStatus(driver="nbd", target="t x", initiator=ME, connections=2),
+        SessionStatus(driver="nbd", target="t x", initiator="192.0.2.1", connections=None),
+        SessionStatus(driver="scst_local", target="local", initiator=ME, connections=None),
+    )
+    assert [each.connections for each in once.listeners] == [1, 1]
+    # With two logins nobody knows which connection belongs to which.
+    assert [each.connections for each in twice.sessions if each.initiator == ME] == [None] * 3
+
+
+def test_a_status_survives_json(backend: Backend) -> None:
+    status = status_of(backend, HANDLERS, {})
+    assert Status.model_validate_json(status.model_dump_json()) == status
