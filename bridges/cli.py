@@ -12,10 +12,24 @@ from typing import Annotated, NoReturn
 
 import typer
 import uvloop
+from pydantic import ValidationError
 
-from bridges import daemon, demo
+from bridges import config_one_disk, daemon, demo
 from bridges.config import Config, load
+from bridges.config_one_disk import NbdOptions, one_disk
+from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
+from bridges.control_report import print_report
+from bridges.control_status import Status
+from bridges.daemon import ControlSocket
 from bridges.driver_attributes import DEFAULT_LOCAL_SOCKET
+from bridges.inherited import (
+    NOTHING_INHERITED,
+    Inherited,
+    InheritedError,
+    take_passed_sockets,
+    take_stdio,
+)
+from bridges.listen import TlsMode
 from bridges.local.cdb_tool import run_cdb
 from bridges.local.client import LocalError
 from bridges.nbd import nbdkit_launcher
@@ -29,6 +43,13 @@ app = typer.Typer(
 )
 
 _ConfArgument = Annotated[Path, typer.Argument(help="a configuration in scst.conf's grammar")]
+_VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")]
+_StdioOption = Annotated[
+    bool,
+    typer.Option(
+        "--stdio", help="serve the one NBD client whose socket is stdin, until it leaves (inetd)"
+    ),
+]
 
 
 def main() -> None:
@@ -39,12 +60,137 @@ def main() -> None:
 @app.command()
 def serve(
     conf: _ConfArgument,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")] = False,
+    stdio: _StdioOption = False,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            help="path of the control socket",
+            show_default=f"{DEFAULT_CONTROL_SOCKET}; none with --stdio",
+        ),
+    ] = None,
+    verbose: _VerboseOption = False,
 ) -> None:
-    """Serve a configuration in the foreground until SIGTERM or SIGINT."""
-    _log_to_stderr(verbose)
-    config = _load(conf)
-    _run(config, lambda: logging.getLogger("scst-bridge").info("ready"))
+    """Serve a configuration in the foreground until SIGTERM or SIGINT.
+
+    SIGHUP takes over changed sizes of devices and renewed certificates.
+
+    Sockets passed as systemd passes them (LISTEN_FDS) replace the nbd driver's listen addresses.
+
+    They have the terms of the lines "listen systemd" or "listen systemd:NAME", if any.
+
+    Example: scst-bridge serve /etc/scst.conf
+
+    Example: nbdinfo -- [ scst-bridge serve scst.conf ]
+    """
+    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    inherited = _inherit(stdio)
+    default = None if stdio else ControlSocket()
+    _run(
+        _load(conf),
+        lambda: logging.getLogger("scst-bridge").info("ready"),
+        inherited,
+        default if control is None else ControlSocket(str(control.absolute()), is_required=True),
+    )
+
+
+@app.command()
+def nbd(
+    file: Annotated[Path, typer.Argument(help="the disk: a file or a block device")],
+    attributes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ATTRIBUTE=VALUE",
+            help="attributes of vdisk_fileio, as in blocksize=4096; thin_provisioned=1 is given",
+        ),
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="HOST:PORT, [IPv6]:PORT, unix:/PATH or vsock:PORT; may be repeated",
+            show_default=config_one_disk.DEFAULT_LISTEN,
+        ),
+    ] = None,
+    export: Annotated[
+        str, typer.Option(help="name of the export; clients may leave it out")
+    ] = config_one_disk.DEVICE,
+    read_only: Annotated[bool, typer.Option("--read-only", "-r", help="refuse writes")] = False,
+    stdio: _StdioOption = False,
+    tls_certificates: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="ca-cert.pem, server-cert.pem, server-key.pem"),
+    ] = None,
+    tls: Annotated[
+        TlsMode | None,
+        typer.Option(
+            help="whether clients may or must use TLS",
+            show_default="require with --tls-certificates, else off",
+        ),
+    ] = None,
+    tls_verify_peer: Annotated[
+        bool, typer.Option("--tls-verify-peer", help="ask for certificates of clients")
+    ] = False,
+    control: Annotated[
+        Path | None, typer.Option(help="path of a control socket; none unless given")
+    ] = None,
+    verbose: _VerboseOption = False,
+) -> None:
+    """Serve one file or block device over NBD, as nbdkit and qemu-nbd do.
+
+    It ends at SIGTERM or SIGINT. Sockets passed by systemd or an NBD client replace --listen.
+
+    Example: scst-bridge nbd disk.img rotational=0 --listen 0.0.0.0:10809
+
+    Example: nbdinfo -- [ scst-bridge nbd disk.img ]
+
+    Example: nbdcopy -- [ scst-bridge nbd -r disk.img ] copy.img
+    """
+    inherited = _inherit(stdio)
+    is_started_by_client = inherited is not NOTHING_INHERITED
+    usual = logging.WARNING if is_started_by_client else logging.INFO
+    _log_to_stderr(logging.DEBUG if verbose else usual)
+    if inherited.listening:
+        listens = ["systemd"]
+    else:
+        listens = ["stdio"] if stdio else listen or [config_one_disk.DEFAULT_LISTEN]
+    options = NbdOptions(
+        tuple(listens),
+        export,
+        tls or (TlsMode.OFF if tls_certificates is None else TlsMode.REQUIRE),
+        None if tls_certificates is None else str(tls_certificates),
+        tls_verify_peer,
+    )
+    try:
+        config = one_disk(file, attributes or (), options, is_read_only=read_only)
+    except (ConfigError, ValueError) as error:
+        _fail(_reason(error))
+    _run(
+        config,
+        lambda: logging.getLogger("scst-bridge").info("ready"),
+        inherited,
+        None if control is None else ControlSocket(str(control.absolute()), is_required=True),
+    )
+
+
+@app.command()
+def status(
+    control: Annotated[Path, typer.Option(help="the daemon's control socket")] = Path(
+        DEFAULT_CONTROL_SOCKET
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show what a daemon serves: devices, targets, sessions, and listeners with their NBD URIs.
+
+    The exit status is 1 if no daemon answers.
+    """
+    try:
+        found = Status.model_validate(ask(str(control), "status"))
+    except (ControlError, ValidationError) as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_report(found)
 
 
 @app.command()
@@ -63,12 +209,17 @@ def demo_command(
     ] = None,
 ) -> None:
     """Serve a 1 GiB sparse disk, made at the first start and kept, at every door."""
-    _log_to_stderr(verbose=False)
+    _log_to_stderr(logging.INFO)
     try:
         conf = demo.prepare(directory, aoe_interface)
     except (ConfigError, OSError) as error:
         _fail(_reason(error))
-    _run(_load(conf), lambda: typer.echo(demo.instructions(directory, aoe_interface)))
+    _run(
+        _load(conf),
+        lambda: typer.echo(demo.instructions(directory, aoe_interface)),
+        NOTHING_INHERITED,
+        ControlSocket(str(demo.control_path(directory)), is_required=True),
+    )
 
 
 @app.command()
@@ -129,17 +280,34 @@ def _load(conf: Path) -> Config:
         _fail(f"{conf}: {error.strerror}")
 
 
-def _run(config: Config, on_ready: Callable[[], None]) -> None:
+def _inherit(stdio: bool) -> Inherited:
     try:
-        is_stable = uvloop.run(daemon.serve(config, on_ready))
-    except (ConfigError, OSError) as error:
+        if stdio:
+            return Inherited(stdio=take_stdio())
+        listening = take_passed_sockets(os.environ)
+    except InheritedError as error:
+        _fail(str(error))
+    return Inherited(listening) if listening else NOTHING_INHERITED
+
+
+def _run(
+    config: Config,
+    on_ready: Callable[[], None],
+    inherited: Inherited,
+    control: ControlSocket | None,
+) -> None:
+    try:
+        is_stable = uvloop.run(daemon.serve(config, on_ready, inherited=inherited, control=control))
+    except (ConfigError, InheritedError, OSError) as error:
         _fail(_reason(error))
     if not is_stable:
         _fail("the last flush of a device failed: see the log")
 
 
-def _reason(error: ConfigError | OSError) -> str:
-    if isinstance(error, ConfigError):
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConfigError) and error.path == config_one_disk.COMMAND_LINE:
+        return error.message
+    if not isinstance(error, OSError):
         return str(error)
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
@@ -150,9 +318,9 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _log_to_stderr(verbose: bool) -> None:
+def _log_to_stderr(level: int) -> None:
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=level,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )

@@ -6,45 +6,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Protocol
+from typing import Any
 
-from bridges.aoe.address import parse_address
-from bridges.aoe.server import AoeServer
-from bridges.aoe.sessions import AoeTargetError
-from bridges.aoe.target import AoeTarget
-from bridges.config import Config, DriverConfig, TargetConfig
-from bridges.driver_attributes import (
-    AoeAttributes,
-    AoeTargetAttributes,
-    LocalAttributes,
-    NbdAttributes,
-)
-from bridges.local.server import LocalServer
-from bridges.nbd.server import NbdServer
+from bridges.config import Config
+from bridges.control import DEFAULT_CONTROL_SOCKET, Command, ControlServer
+from bridges.control_status import status_of
+from bridges.daemon_servers import Parts, Server, servers_of
+from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
+from bridges.nbd.exports import DRIVER as NBD
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
-from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
 
 # How long a stop waits for devices that hang; the others are flushed meanwhile.
 _CLOSE_TIMEOUT_S = 30.0
-
-
-class Server(Protocol):
-    """A front-end with its sockets."""
-
-    def start(self) -> None:
-        """Open the doors; raises OSError."""
-
-    async def stop(self) -> None:
-        """Close them once everything under way is answered."""
 
 
 def populate(backend: Backend, config: Config) -> None:
@@ -77,83 +58,91 @@ def populate(backend: Backend, config: Config) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What servers are made from."""
+class ControlSocket:
+    """Where the control socket is to be; one that nobody asked for may be missing."""
 
-    loop: asyncio.AbstractEventLoop
-    backend: Backend
-    spinner: Spinner
-
-
-def _nbd(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
-    assert isinstance(driver.attributes, NbdAttributes)
-    server = NbdServer(parts.loop, parts.backend, driver.attributes.listen, parts.spinner)
-    server.max_connections = driver.attributes.max_connections
-    yield server
-
-
-def _local(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
-    assert isinstance(driver.attributes, LocalAttributes)
-    yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
-
-
-def _aoe(parts: _Parts, driver: DriverConfig) -> Iterable[Server]:
-    """One server for each interface; all of them lead to the same AoE targets."""
-    assert isinstance(driver.attributes, AoeAttributes)
-    targets: dict[tuple[int, int], Target | AoeTarget] = {
-        parse_address(section.name): _aoe_target(parts, driver, section)
-        for section in driver.targets
-    }
-    for interface in driver.attributes.interface:
-        yield AoeServer(parts.loop, interface, targets)
-
-
-def _aoe_target(parts: _Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
-    assert isinstance(section.attributes, AoeTargetAttributes)
-    backend_target = parts.backend.target(driver.name, section.name)
-    try:
-        target = AoeTarget(parse_address(section.name), backend_target, parts.loop)
-    except AoeTargetError as error:
-        raise ConfigError(section.location, f"target {error}") from error
-    target.durable = section.attributes.durable
-    if not target.durable:
-        _log.warning(
-            "target %s: durable 0: a power failure loses writes that were acknowledged,"
-            " and Linux's aoe driver never asks for a flush",
-            section.name,
-        )
-    return target
-
-
-_SERVERS: Mapping[str, Callable[[_Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(
-    {"nbd": _nbd, "scst_local": _local, "aoe": _aoe}
-)
+    path: str = DEFAULT_CONTROL_SOCKET
+    is_required: bool = False
 
 
 class Daemon:
     """Owns the backend, the I/O engine and the servers, from start to stop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        *,
+        inherited: Inherited = NOTHING_INHERITED,
+        control: ControlSocket | None = None,
+        client_left: Callable[[], None] = lambda: None,
+    ) -> None:
         self._loop = loop
         self._config = config
+        self._inherited = inherited
+        self._control = control
+        self._client_left = client_left
         self._engine = ThreadEngine(loop.call_soon)
         self._backend = Backend(self._engine)
         self._spinner = Spinner()
-        self._servers: list[Server] = []
+        self._servers: dict[str, list[Server]] = {}
+        self._control_server: ControlServer | None = None
+        # What else is to be read again at SIGHUP; each may raise OSError or ValueError.
+        self.reload_hooks: list[Callable[[], None]] = []
 
     async def start(self) -> None:
-        """Open devices and doors; raises ConfigError or OSError, with nothing left open."""
+        """Open devices and doors.
+
+        Raises ConfigError, InheritedError or OSError, with nothing left open.
+        """
         self._loop.add_reader(self._engine.fileno(), self._reap)
         try:
+            self._check_inherited()
             populate(self._backend, self._config)
-            parts = _Parts(self._loop, self._backend, self._spinner)
+            parts = Parts(
+                self._loop, self._backend, self._spinner, self._inherited, self._client_left
+            )
             for driver in self._config.drivers.values():
-                for server in _SERVERS[driver.name](parts, driver):
-                    server.start()
-                    self._servers.append(server)
+                started = self._servers.setdefault(driver.name, [])
+                for server in servers_of(parts, driver):
+                    started.append(server)
+            self._open_control()
         except BaseException:
             await self.stop()
             raise
+
+    def _check_inherited(self) -> None:
+        has_sockets = self._inherited.listening or self._inherited.stdio is not None
+        if has_sockets and NBD not in self._config.drivers:
+            raise InheritedError("sockets were passed: expected a TARGET_DRIVER nbd to take them")
+
+    def _open_control(self) -> None:
+        control = self._control
+        if control is None:
+            return
+        commands: dict[str, Command] = {"status": self._status}
+        server = ControlServer(self._loop, self._backend.sgv, control.path, commands)
+        try:
+            server.start()
+        except OSError as error:
+            if control.is_required:
+                raise
+            _log.warning("no control socket: %s", error.strerror)
+            return
+        self._control_server = server
+
+    async def _status(self, arguments: Mapping[str, Any]) -> object:
+        handlers = {device.name: device.handler for device in self._config.devices}
+        return status_of(self._backend, handlers, self._servers).model_dump(mode="json")
+
+    def reload(self) -> None:
+        """Take over what has changed outside: sizes of devices, and what the hooks are for."""
+        self.resync_sizes()
+        for hook in self.reload_hooks:
+            try:
+                hook()
+            except (OSError, ValueError) as error:
+                _log.error("reload: %s: what was loaded before stays", error)
 
     def resync_sizes(self) -> None:
         """Take over the sizes of the devices' backing files and block devices."""
@@ -173,7 +162,10 @@ class Daemon:
 
         Tell whether everything written is on stable storage.
         """
-        stops = (server.stop() for server in self._servers)
+        servers: list[Server] = [server for each in self._servers.values() for server in each]
+        if self._control_server is not None:
+            servers.append(self._control_server)
+        stops = (server.stop() for server in servers)
         for outcome in await asyncio.gather(*stops, return_exceptions=True):
             if outcome is not None:
                 # Whatever happened to a door, the devices are flushed.
@@ -183,10 +175,17 @@ class Daemon:
         return self._backend.close(_CLOSE_TIMEOUT_S)
 
 
-async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
-    """Serve until SIGTERM or SIGINT; raises ConfigError or OSError if it cannot begin.
+async def serve(
+    config: Config,
+    on_ready: Callable[[], None],
+    *,
+    inherited: Inherited = NOTHING_INHERITED,
+    control: ControlSocket | None = None,
+) -> bool:
+    """Serve until SIGTERM or SIGINT, or until the client on stdio has left.
 
-    SIGHUP makes it look at the sizes of the devices again.
+    SIGHUP makes it look at the sizes of the devices again, and at whatever else can be reloaded.
+    Raises ConfigError, InheritedError or OSError if it cannot begin.
 
     Tell whether everything written is on stable storage in the end.
     """
@@ -194,8 +193,8 @@ async def serve(config: Config, on_ready: Callable[[], None]) -> bool:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, number, stopping)
-    daemon = Daemon(loop, config)
-    loop.add_signal_handler(signal.SIGHUP, daemon.resync_sizes)
+    daemon = Daemon(loop, config, inherited=inherited, control=control, client_left=stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     await daemon.start()
     on_ready()
     await stopping.wait()

@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from urllib.parse import quote
 
 from bridges.driver_attributes import NBD_PORT
-from bridges.scst_conf import Location, Statement, Word, unparse
+from bridges.nbd.uri import tcp_uri, unix_uri
+from bridges.scst_conf import Location, Statement, unparse
+from bridges.statements import Builder
 
 DISK_BYTES = 1 << 30
 AOE_TARGET = "e0.0"
 
 _HEADER = "# Written anew by each start of the demo; copy it to keep changes.\n"
-_HERE = Location(__file__, 1)
+_build = Builder(Location(__file__, 1))
 
 
 def prepare(directory: Path, aoe_interface: str | None) -> Path:
@@ -45,59 +46,51 @@ def _sync_folder(directory: Path) -> None:
         os.close(fd)
 
 
+def control_path(directory: Path) -> Path:
+    """Where the demo's control socket is."""
+    return directory.resolve() / "control.sock"
+
+
 def _statements(directory: Path, aoe_interface: str | None) -> list[Statement]:
+    device = _build.section(
+        ("DEVICE", "disk0"),
+        _build.line("filename", str(directory / "disk0.img")),
+        _build.line("thin_provisioned", "1"),
+        _build.line("rotational", "0"),
+    )
+    local_socket = _build.line("socket", str(directory / "local.sock"))
     statements = [
-        _section(
-            "HANDLER vdisk_fileio",
-            _section(
-                "DEVICE disk0",
-                _line("filename", str(directory / "disk0.img")),
-                _line("thin_provisioned", "1"),
-                _line("rotational", "0"),
-            ),
-        ),
-        _driver(
+        _build.section(("HANDLER", "vdisk_fileio"), device),
+        _build.driver(
             "nbd",
             "disk0",
-            _line("listen", f"127.0.0.1:{NBD_PORT}"),
-            _line("listen", f"unix:{directory / 'nbd.sock'}"),
+            "disk0",
+            _build.line("listen", f"127.0.0.1:{NBD_PORT}"),
+            _build.line("listen", f"unix:{directory / 'nbd.sock'}"),
         ),
-        _driver("scst_local", "local", _line("socket", str(directory / "local.sock"))),
+        _build.driver("scst_local", "local", "disk0", local_socket),
     ]
     if aoe_interface is not None:
-        statements.append(_driver("aoe", AOE_TARGET, _line("interface", aoe_interface)))
+        interface = _build.line("interface", aoe_interface)
+        statements.append(_build.driver("aoe", AOE_TARGET, "disk0", interface))
     return statements
-
-
-def _driver(name: str, target: str, *attributes: Statement) -> Statement:
-    lun = _line("LUN", "0", "disk0")
-    enabled = _line("enabled", "1")
-    return _section(
-        f"TARGET_DRIVER {name}", *attributes, _section(f"TARGET {target}", lun, enabled)
-    )
-
-
-def _line(*words: str) -> Statement:
-    return Statement(tuple(Word(word, _HERE) for word in words), None, _HERE)
-
-
-def _section(words: str, *block: Statement) -> Statement:
-    return Statement(tuple(Word(word, _HERE) for word in words.split()), block, _HERE)
 
 
 def instructions(directory: Path, aoe_interface: str | None) -> str:
     """What to type next."""
-    nbd_socket = quote(str(directory.resolve() / "nbd.sock"))
+    nbd = tcp_uri("127.0.0.1", NBD_PORT, "disk0")
+    nbd_unix = unix_uri(str(directory.resolve() / "nbd.sock"), "disk0")
     local_socket = shlex.quote(str(directory.resolve() / "local.sock"))
     lines = [
         "",
         f"Serving {directory / 'disk0.img'} (1 GiB, sparse, kept between runs). Try:",
         "",
-        f"  nbdinfo nbd://127.0.0.1:{NBD_PORT}/disk0",
-        f"  nbdinfo 'nbd+unix:///disk0?socket={nbd_socket}'",
-        f"  qemu-img info nbd://127.0.0.1:{NBD_PORT}/disk0",
+        f"  nbdinfo {nbd}",
+        f"  nbdinfo '{nbd_unix}'",
+        f"  qemu-img info {nbd}",
         "  nbd-client 127.0.0.1 -N disk0 /dev/nbd0 && mkfs.ext4 /dev/nbd0",
         f"  .venv/bin/scst-bridge cdb {local_socket} 0 12 00 00 00 60 00",
+        f"  .venv/bin/scst-bridge status --control {shlex.quote(str(control_path(directory)))}",
     ]
     if aoe_interface is not None:
         lines.append(

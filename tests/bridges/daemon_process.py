@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -32,17 +33,21 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 class DaemonProcess:
-    """``scst-bridge serve CONF``; its standard error goes to a file."""
+    """``scst-bridge serve CONF``; its standard error goes to a file.
+
+    The control socket is in a folder of its own: tests shall not meet at the default one.
+    """
 
     def __init__(self, conf: Path) -> None:
         program = Path(sys.executable).with_name("scst-bridge")
         if not program.exists():
             pytest.skip(f"{program} is not installed")
+        self._folder = tempfile.TemporaryDirectory(prefix="scst-bridge-")
+        self.control = Path(self._folder.name, "control.sock")
         self._log = conf.with_suffix(".log")
+        words = [str(program), "serve", str(conf), "--control", str(self.control)]
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [str(program), "serve", str(conf)], stdin=subprocess.DEVNULL, stderr=log
-            )
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
 
     @property
     def errors(self) -> str:
@@ -58,6 +63,12 @@ class DaemonProcess:
     def wait(self) -> int:
         """Wait for the end; return the exit status."""
         return self.process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+        self._folder.cleanup()
 
     def stop(self, number: int) -> int:
         """Send a signal and wait for the end."""
@@ -80,8 +91,7 @@ def starting(conf: Path) -> Iterator[DaemonProcess]:
     try:
         yield started
     finally:
-        started.process.kill()
-        started.process.wait()
+        started.kill()
 
 
 class Disk(ABC):

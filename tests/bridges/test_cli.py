@@ -20,7 +20,7 @@ from bridges import cli
 VALID = "HANDLER vdisk_nullio {\n    DEVICE n0\n    DEVICE n1\n}\n"
 VALID += "TARGET_DRIVER nbd {\n    listen h\n    TARGET t {\n    }\n}\n"
 INVALID = "HANDLER vdisk_nullio {\n    DEVICE n0 {\n        blocksize 7\n    }\n}\n"
-COMMANDS = ("serve", "check", "demo", "cdb", "nbdkit")
+COMMANDS = ("serve", "nbd", "status", "check", "demo", "cdb", "nbdkit")
 
 
 def run(*words: str) -> Result:
@@ -63,7 +63,35 @@ def test_help_lists_every_command() -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("serve", ["until SIGTERM or SIGINT", "--verbose"]),
+        (
+            "serve",
+            [
+                "until SIGTERM or SIGINT",
+                "SIGHUP",
+                '"listen systemd"',
+                "--stdio",
+                "--control",
+                "/run/scst-bridge/control.sock; none with --stdio",
+                "--verbose",
+            ],
+        ),
+        (
+            "nbd",
+            [
+                "[ATTRIBUTE=VALUE]",
+                "nbdinfo -- [ scst-bridge nbd disk.img ]",
+                "HOST:PORT, [IPv6]:PORT, unix:/PATH or vsock:PORT",
+                "127.0.0.1:10809",
+                "--export",
+                "--read-only",
+                "--stdio",
+                "--tls-certificates",
+                "<off|on|require>",
+                "--tls-verify-peer",
+                "--control",
+            ],
+        ),
+        ("status", ["NBD URIs", "--json", "/run/scst-bridge/control.sock", "exit status is 1"]),
         ("check", ["without starting anything", "scst.conf"]),
         ("demo", ["1 GiB sparse disk", "--directory", "--aoe-interface"]),
         ("cdb", ["Send one CDB", "--socket", "--data-out", "--length"]),
@@ -162,6 +190,53 @@ def test_demo_says_when_its_port_is_in_use_and_leaves_only_the_disk(tmp_path: Pa
     assert last == "cannot listen on 127.0.0.1:10809: Address already in use"
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["disk0.img", "scst.conf"]
+
+
+def test_status_says_when_no_daemon_answers(tmp_path: Path) -> None:
+    path = tmp_path / "none.sock"
+    result = run("status", "--control", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"{path}: no daemon answers: No such file or directory\n"
+
+
+def test_stdio_says_when_standard_input_is_no_socket(tmp_path: Path, valid: Path) -> None:
+    for words in (["serve", str(valid)], ["nbd", str(tmp_path / "disk.img")]):
+        done = subprocess.run(
+            [console_script(), *words, "--stdio"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("standard input: expected a socket, as inetd")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["colour"], "'colour': expected ATTRIBUTE=VALUE"),
+        (["blocksize=7"], "device disk0: blocksize '7': expected 512 or 4096"),
+        (["--tls", "on"], "tls on: expected tls_certificates in the driver's section"),
+        (["--tls-verify-peer"], "tls_verify_peer '1': expected tls_certificates as well"),
+        (["--listen", "h:x"], "listen 'h:x': expected HOST:PORT"),
+        ([], "No such file or directory"),
+    ],
+)
+def test_nbd_says_what_is_wrong_without_a_line_of_a_file(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = subprocess.run(
+        [console_script(), "nbd", str(tmp_path / "none.img"), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert message in last
+    assert "command line" not in last
 
 
 def test_cdb_says_when_nobody_listens(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from bridges.config import Config, load
-from bridges.daemon import Daemon, populate
+from bridges.control import ask
+from bridges.daemon import ControlSocket, Daemon, populate
 from bridges.scst_conf import ConfigError
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.target.backend import Backend
@@ -164,6 +165,71 @@ def test_stopping_waits_for_what_is_under_way(
         return reply
 
     assert asyncio.run(run()) == proto.reply(77)
+
+
+def test_reloading_calls_every_hook_and_survives_those_that_fail(
+    tmp_path: Path, image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def fails(error: Exception) -> Callable[[], None]:
+        def hook() -> None:
+            called.append(str(error))
+            raise error
+
+        return hook
+
+    async def run() -> None:
+        served = Daemon(asyncio.get_running_loop(), load(str(configure(tmp_path))))
+        await served.start()
+        served.reload_hooks += [fails(OSError("one")), fails(ValueError("two"))]
+        served.reload_hooks.append(lambda: called.append("three"))
+        served.reload()
+        await served.stop()
+
+    asyncio.run(run())
+    assert called == ["one", "two", "three"]
+    assert [line for line in caplog.messages if line.startswith("reload: ")] == [
+        "reload: one: what was loaded before stays",
+        "reload: two: what was loaded before stays",
+    ]
+
+
+def test_the_default_control_socket_may_be_impossible(
+    tmp_path: Path, image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "taken"
+    path.write_text("no socket")
+
+    async def run(is_required: bool) -> None:
+        control = ControlSocket(str(path), is_required)
+        config = load(str(configure(tmp_path)))
+        served = Daemon(asyncio.get_running_loop(), config, control=control)
+        await served.start()
+        await served.stop()
+
+    with pytest.raises(OSError, match="the file exists and is no socket"):
+        asyncio.run(run(is_required=True))
+    asyncio.run(run(is_required=False))
+    reason = "the file exists and is no socket"
+    assert f"no control socket: cannot listen on unix:{path}: {reason}" in caplog.messages
+    assert path.read_text() == "no socket"
+
+
+def test_the_control_socket_tells_the_status(tmp_path: Path, image: Path) -> None:
+    path = tmp_path / "control"
+
+    async def run() -> None:
+        control = ControlSocket(str(path), is_required=True)
+        config = load(str(configure(tmp_path)))
+        served = Daemon(asyncio.get_running_loop(), config, control=control)
+        await served.start()
+        status = await asyncio.to_thread(ask, str(path), "status")
+        assert [device["name"] for device in status["devices"]] == ["d"]
+        await served.stop()
+
+    asyncio.run(run())
+    assert not path.exists()
 
 
 class Open:

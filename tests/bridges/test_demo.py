@@ -137,3 +137,5 @@ def test_the_instructions_can_be_typed_whatever_the_path(tmp_path: Path) -> None
     assert parse_qs(urlsplit(uri).query) == {"socket": [str(folder / "nbd.sock")]}
     (words,) = [shlex.split(line) for line in commands if " cdb " in line]
     assert words[2] == str(folder / "local.sock")
+    (words,) = [shlex.split(line) for line in commands if " status " in line]
+    assert words[-1] == str(demo.control_path(folder)) == str(folder / "control.sock")

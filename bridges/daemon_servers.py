@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The servers that the sections of a configuration ask for, one builder for each target driver."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from bridges.aoe.address import parse_address
+from bridges.aoe.server import AoeServer
+from bridges.aoe.sessions import AoeTargetError
+from bridges.aoe.target import AoeTarget
+from bridges.config import DriverConfig, TargetConfig
+from bridges.driver_attributes import (
+    AoeAttributes,
+    AoeTargetAttributes,
+    LocalAttributes,
+    NbdAttributes,
+)
+from bridges.inherited import Inherited, InheritedError, listens_in_force, stdio_terms
+from bridges.listen import Listen
+from bridges.listeners import Address
+from bridges.local.server import LocalServer
+from bridges.nbd.server import NbdServer
+from bridges.scst_conf import ConfigError
+from bridges.spin import Spinner
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.target import Target
+
+_log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """A front-end with its sockets."""
+
+    def start(self) -> None:
+        """Open the doors; raises OSError."""
+
+    async def stop(self) -> None:
+        """Close them once everything under way is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What servers are made from. ``client_left`` is told when the client on stdio has left."""
+
+    loop: asyncio.AbstractEventLoop
+    backend: Backend
+    spinner: Spinner
+    inherited: Inherited
+    client_left: Callable[[], None]
+
+
+def servers_of(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
+    """Make the servers of a section, and start each; raises ConfigError or OSError."""
+    for server in _SERVERS[driver.name](parts, driver):
+        server.start()
+        yield server
+        if isinstance(server, NbdServer) and parts.inherited.stdio is not None:
+            assert isinstance(driver.attributes, NbdAttributes)
+            terms = stdio_terms(driver.attributes.listen, _default_terms(driver.attributes))
+            server.adopt(parts.inherited.stdio, terms, parts.client_left)
+
+
+def _nbd(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
+    attributes = driver.attributes
+    assert isinstance(attributes, NbdAttributes)
+    try:
+        listens = listens_in_force(attributes.listen, parts.inherited, _default_terms(attributes))
+    except InheritedError as error:
+        raise ConfigError(driver.location, f"driver nbd: {error}") from error
+    yield _nbd_server(parts, attributes, listens)
+
+
+def _default_terms(attributes: NbdAttributes) -> Listen:
+    return Listen(Address(), connection_memory_bytes=attributes.connection_memory)
+
+
+def _nbd_server(parts: Parts, attributes: NbdAttributes, listens: Iterable[Listen]) -> NbdServer:
+    """Make the NBD server with what the driver's section says for all of its listeners."""
+    server = NbdServer(parts.loop, parts.backend, listens, parts.spinner)
+    server.max_connections = attributes.max_connections
+    return server
+
+
+def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
+    assert isinstance(driver.attributes, LocalAttributes)
+    yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
+
+
+def _aoe(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
+    """One server for each interface; all of them lead to the same AoE targets."""
+    assert isinstance(driver.attributes, AoeAttributes)
+    targets: dict[tuple[int, int], Target | AoeTarget] = {
+        parse_address(section.name): _aoe_target(parts, driver, section)
+        for section in driver.targets
+    }
+    for interface in driver.attributes.interface:
+        yield AoeServer(parts.loop, interface, targets)
+
+
+def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
+    assert isinstance(section.attributes, AoeTargetAttributes)
+    backend_target = parts.backend.target(driver.name, section.name)
+    try:
+        target = AoeTarget(parse_address(section.name), backend_target, parts.loop)
+    except AoeTargetError as error:
+        raise ConfigError(section.location, f"target {error}") from error
+    target.durable = section.attributes.durable
+    if not target.durable:
+        _log.warning(
+            "target %s: durable 0: a power failure loses writes that were acknowledged,"
+            " and Linux's aoe driver never asks for a flush",
+            section.name,
+        )
+    return target
+
+
+_SERVERS: Mapping[str, Callable[[Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(
+    {"nbd": _nbd, "scst_local": _local, "aoe": _aoe}
+)
