@@ -60,11 +60,14 @@ def take_passed_sockets(environ: MutableMapping[str, str]) -> tuple[PassedSocket
     if not count_word.isdecimal():
         raise InheritedError(f"LISTEN_FDS '{count_word}': expected a number")
     fds = range(_FIRST_FD, _FIRST_FD + int(count_word))
-    # sd_listen_fds_with_names(3): without LISTEN_FDNAMES all are called "unknown".
-    fd_names = names.split(":") if names else ["unknown"] * len(fds)
-    if len(fd_names) != len(fds):
+    fd_names = names.split(":") if names else []
+    if names and len(fd_names) != len(fds):
         raise InheritedError(f"LISTEN_FDNAMES '{names}': expected {len(fds)} names")
-    return tuple(PassedSocket(name, _passed(fd)) for fd, name in zip(fds, fd_names, strict=True))
+    # sd_listen_fds_with_names(3): without LISTEN_FDNAMES all are called "unknown".
+    return tuple(
+        PassedSocket(fd_names[index] if names else "unknown", _passed(fd))
+        for index, fd in enumerate(fds)
+    )
 
 
 def _passed(fd: int) -> socket.socket:

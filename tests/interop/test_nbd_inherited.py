@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,35 @@ def test_libnbd_starts_the_server_of_one_file(tools: Tools, image: Path, call: s
     words = [program(), "nbd", str(image), *options]
     assert tools.run(PYTHON, "-c", CLIENT, call, *words) == f"{SIZE}\n"
     assert image.read_bytes()[4096:4608] == b"libnbd!!" * 64
+
+
+def test_systemd_passes_a_socket_by_name(tools: Tools, image: Path) -> None:
+    activate = "systemd-socket-activate"
+    if shutil.which(activate) is None:
+        pytest.skip(f"needs {activate} (Debian package systemd)")
+    path = tools.path("passed.sock")
+    section = nbd_section("systemd:nbd").replace("nbd\n", f"nbd {{\nallow uid={os.getuid()}\n}}\n")
+    words = [program(), "serve", str(configure(tools.folder, section))]
+    words += ["--control", str(tools.path("control"))]
+    with tools.path("log").open("w") as log:
+        process = subprocess.Popen(
+            [activate, "-l", str(path), "--fdname=nbd", *words],
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+        )
+    try:
+        until(lambda: path.is_socket() or process.poll() is not None, "systemd listens")
+        uri = f"nbd+unix:///t?socket={path}"
+        assert tools.run("nbdinfo", "--size", uri) == f"{SIZE}\n"
+        # Once more, by the socket that the daemon has now.
+        assert tools.run("nbdinfo", "--size", uri) == f"{SIZE}\n"
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    # It is systemd's.
+    assert path.is_socket()
 
 
 def test_other_drivers_are_served_beside_the_client_on_stdio(tools: Tools, image: Path) -> None:
