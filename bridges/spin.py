@@ -4,13 +4,18 @@
 A client that waits for each reply sends its next request some 20 us after it, sooner than the
 kernel can put this process to sleep and wake it again. Looking again for that long nearly halves
 the latency at depth one. It must not cost others anything: only a stream that alone has been awake
-for a while may look, only for a bounded number of rounds, and not after it has looked in vain.
+for a while may look, only for a bounded number of rounds, not after it has looked in vain, and
+giving way to whoever waits for the processor.
 """
 
 from __future__ import annotations
 
-# Longer than a client takes for its next request, shorter than two wake-ups.
-WAIT_S = 40e-6
+import os
+
+# Longer than a client takes for its next request, even one behind nbdkit and its own client.
+WAIT_S = 80e-6
+# Between two looks; the client itself may be waiting for this processor.
+pause = os.sched_yield
 # Rounds in one turn, after which the event loop looks at everything else.
 MAX_ROUNDS = 16
 # Wake-ups of one stream in a row before it may look (again).

@@ -249,6 +249,8 @@ class Stream:
             elif now_s > deadline_s:
                 spinner.missed()
                 return
+            else:
+                spin.pause()
 
     def _batch(self, work: Callable[[], None]) -> None:
         """Do ``work``, then send what came of it together."""
