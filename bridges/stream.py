@@ -188,6 +188,15 @@ class Stream:
         chunk.view[start:end] = data
         self.commit(chunk, start, end)
 
+    def put_with_descriptor(self, data: bytes, descriptor: int) -> bool:
+        """Send a short reply and a descriptor, unless others wait; tell whether it went."""
+        if self.out.queued_bytes or self._is_closed:
+            return False
+        try:
+            return socket.send_fds(self._sock, [data], [descriptor]) == len(data)
+        except OSError:
+            return False
+
     def schedule_flush(self) -> None:
         """Send, and look whether anything else is to be done, once this batch is over."""
         if not self._flush_scheduled:

@@ -59,7 +59,7 @@ class Hello:
     """A connection until its client has logged in to a target.
 
     ``send`` takes bytes for the peer; ``opened`` is called once, after the reply, with the new
-    session and what the client said.
+    session, what the client said, and the version of the protocol.
     """
 
     receive_limit_bytes = 0
@@ -71,7 +71,7 @@ class Hello:
         targets: Callable[[], Sequence[Target]],
         initiator_name: str,
         send: Callable[[bytes], None],
-        opened: Callable[[Session, HelloRequest], None],
+        opened: Callable[[Session, HelloRequest, int], None],
     ) -> None:
         self._targets = targets
         self._initiator_name = initiator_name
@@ -98,12 +98,12 @@ class Hello:
         return length
 
     def _log_in(self, request: HelloRequest) -> None:
-        version = min(request.highest_version, wire.VERSION)
-        if version < max(request.lowest_version, 1):
+        version = min(request.highest_version, wire.SHARED_VERSION)
+        if version < max(request.lowest_version, wire.VERSION):
             raise HelloError(
                 HelloStatus.VERSION_NOT_SPOKEN,
                 f"versions {request.lowest_version} to {request.highest_version}:"
-                f" this server speaks {wire.VERSION}",
+                f" this server speaks {wire.VERSION} to {wire.SHARED_VERSION}",
             )
         target, lun = find_target(self._targets(), request.name)
         try:
@@ -112,7 +112,7 @@ class Hello:
             raise HelloError(HelloStatus.REFUSED, str(error)) from error
         reply = HelloReply(HelloStatus.OK, version, lun, MAX_TRANSFER_BYTES, self._initiator_name)
         self._send(reply.serialize())
-        self._opened(session, request)
+        self._opened(session, request, version)
 
     def direct_received(self) -> None:
         """A hello is never received directly."""

@@ -15,7 +15,8 @@ from bridges.listen import Listen
 from bridges.listeners import Address, peer_process
 from bridges.local.hello import Hello
 from bridges.local.session import CommandSession
-from bridges.local.wire import HelloRequest
+from bridges.local.shared_session import SharedSession
+from bridges.local.wire import SHARED_VERSION, HelloRequest
 from bridges.spin import Spinner
 from bridges.stream import Stream
 from bridges.stream_server import STOP_TIMEOUT_S, StreamServer
@@ -85,7 +86,7 @@ class _Connection:
     def _targets(self) -> tuple[Target, ...]:
         return self._backend.targets_of(DRIVER)
 
-    def _opened(self, session: Session, request: HelloRequest) -> None:
+    def _opened(self, session: Session, request: HelloRequest, version: int) -> None:
         self._timer.cancel()
         peer = self._stream.peer
         _log.info("%s: %r logged in, asking for %r", peer, request.label, request.name)
@@ -93,6 +94,5 @@ class _Connection:
         def closed() -> None:
             _log.info("%s: %r logged out", peer, request.label)
 
-        self._stream.replace_session(
-            CommandSession(self._stream, session, self._backend.sgv, closed)
-        )
+        made = SharedSession if version == SHARED_VERSION else CommandSession
+        self._stream.replace_session(made(self._stream, session, self._backend.sgv, closed))

@@ -10,7 +10,7 @@ where it is long, received into memory of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from bridges.buffers import Chunk, Outgoing
 from bridges.local import wire
@@ -29,12 +29,18 @@ _pack_response = wire.RESPONSE.pack_into
 
 # Every width of CDB reaches the nexus with at least this many bytes, as iSCSI's do, so that no
 # field of a CDB that came short has to be guarded.
-_MIN_CDB_BYTES = 16
+MIN_CDB_BYTES = 16
 # Data-out up to this is used where it was received; longer ones get memory of their own, so that
 # they need not be copied when the chunk is full.
 _IN_PLACE_BYTES = 64 << 10
 # A number that no LUN map has.
 _NO_LUN: Final = -1
+
+
+def decoded_lun(raw_lun: int) -> int:
+    """The number in a LUN field, or one that no LUN map has."""
+    lun = wire.decode_lun(raw_lun)
+    return _NO_LUN if lun is None else lun
 
 
 class ItNexus(Protocol):
@@ -64,22 +70,35 @@ class Connection(Protocol):
     def put(self, data: bytes) -> None:
         """Queue a short frame."""
 
+    def put_with_descriptor(self, data: bytes, descriptor: int) -> bool:
+        """Send a short frame and a descriptor if nothing is queued before; tell whether it went."""
 
-class _Io(Command):
-    """A command on its way, with the memory of its response and of its data-out.
+    def schedule_flush(self) -> None:
+        """Have a look whether anything is to be done, when a command ended without a response."""
+
+
+class TaggedCommand(Command):
+    """A command on its way, with the memory of its data-out if that is not the client's."""
+
+    __slots__ = ("held_bytes", "payload", "tag")
+
+    tag: int
+    payload: Chunk | None
+    held_bytes: int
+
+
+class _Io(TaggedCommand):
+    """A command with the memory of its response.
 
     ``chunk``, ``start`` and ``end`` are what was reserved for a response with data-in; one without
     gets its few bytes when the command ends.
     """
 
-    __slots__ = ("chunk", "end", "held_bytes", "payload", "start", "tag")
+    __slots__ = ("chunk", "end", "start")
 
-    tag: int
     chunk: Chunk | None
     start: int
     end: int
-    payload: Chunk | None
-    held_bytes: int
 
 
 class CommandSession:
@@ -119,6 +138,12 @@ class CommandSession:
         connection = self._connection
         while end - position >= _HEADER_BYTES and not connection.is_full:
             length, kind, cdb_length, tag, raw_lun, room, payload = _unpack_command(data, position)
+            if kind != 1 and (used := self._receive_other(kind, data[position:])) is not None:
+                if used == 0:
+                    break
+                self.receive_limit_bytes = 0
+                position += used
+                continue
             first = position + _HEADER_BYTES + cdb_length
             if (
                 kind != 1
@@ -131,10 +156,8 @@ class CommandSession:
             last = first + payload
             if last > end and (first > end or payload <= _IN_PLACE_BYTES):
                 break
-            lun = wire.decode_lun(raw_lun)
-            if lun is None:
-                lun = _NO_LUN
-            cdb = bytes(data[position + _HEADER_BYTES : first]).ljust(_MIN_CDB_BYTES, b"\0")
+            lun = decoded_lun(raw_lun)
+            cdb = bytes(data[position + _HEADER_BYTES : first]).ljust(MIN_CDB_BYTES, b"\0")
             if last > end:
                 self._receive_directly(tag, lun, cdb, room, payload, data[first:])
                 return end
@@ -144,16 +167,27 @@ class CommandSession:
             position = last
         return position
 
+    def _receive_other(self, kind: int, data: memoryview) -> int | None:
+        """Handle a frame that is no command; return how many bytes it took, 0 to wait for more.
+
+        None is for a type that does not exist.
+        """
+        return None
+
     def _fail(self, header: memoryview) -> None:
-        """Refuse a header that is not in order; the error frame follows what is under way."""
+        """Refuse a header that is not in order."""
         try:
             wire.check_command(header, MAX_TRANSFER_BYTES)
         except FrameError as error:
-            self._farewell = wire.error_frame(str(error))
-            if self.open_requests == 0:
-                self._connection.put(self._farewell)
-            raise PeerError(str(error)) from error
+            self._refuse(error)
         raise AssertionError("the fast check and the one that explains it disagree")
+
+    def _refuse(self, error: FrameError) -> NoReturn:
+        """End the connection; the error frame follows what is under way."""
+        self._farewell = wire.error_frame(str(error))
+        if self.open_requests == 0:
+            self._connection.put(self._farewell)
+        raise PeerError(str(error)) from error
 
     def _start(
         self,
@@ -179,7 +213,7 @@ class CommandSession:
         if io.status is None:
             self._hold(io, payload)
 
-    def _hold(self, io: _Io, payload: Chunk) -> None:
+    def _hold(self, io: TaggedCommand, payload: Chunk) -> None:
         """Keep the data-out of a command that is under way, and count it."""
         if io.data_out is not None:
             io.held_bytes = len(io.data_out)
@@ -204,7 +238,7 @@ class CommandSession:
         self._incoming = None
         self.direct = None
         # The next command likely has as much data-out: see its header before that.
-        self.receive_limit_bytes = _HEADER_BYTES + _MIN_CDB_BYTES
+        self.receive_limit_bytes = _HEADER_BYTES + MIN_CDB_BYTES
         self._connection.held_bytes -= length
         self._start(tag, lun, cdb, room, chunk.view[:length], chunk)
         chunk.release()
@@ -233,10 +267,14 @@ class CommandSession:
         if io.held_bytes:
             self._let_go(io)
         self._connection.commit(chunk, start, end)
+        self._say_farewell()
+
+    def _say_farewell(self) -> None:
+        """Send what was wrong once nothing is under way."""
         if self._farewell and self.open_requests == 0:
             self._connection.put(self._farewell)
 
-    def _let_go(self, io: _Io) -> None:
+    def _let_go(self, io: TaggedCommand) -> None:
         self._connection.held_bytes -= io.held_bytes
         if io.payload is not None:
             io.payload.release()

@@ -39,6 +39,44 @@ memory it sends. A command that ends with CHECK CONDITION brings sense data and 
 
 An error says how the client broke the protocol. It is the last thing the server sends: commands
 that were under way are answered before it, and the connection ends after it.
+
+Version 2 adds memory that both sides map, so that data need not go through the socket. Its frames
+(``shared_wire``) are those of version 1 and these:
+
+    area request     0  u32 bytes that follow: 28      4  u8 type 4     5  3 reserved
+                     8  u64 bytes wanted              16  16 reserved
+
+    area reply       0  u32 bytes that follow          4  u8 type 5
+                     5  u8 0: granted, 1: refused      6  u16 text length
+                     8  u64 bytes of the area         16  text, UTF-8: why it was refused
+
+The first byte of a reply that grants brings a descriptor (SCM_RIGHTS of unix(7)): a memfd of as
+many bytes, sealed against another size. A client asks at most once and with no command
+outstanding. Refused, it goes on without.
+
+    shared command   0  to 31 as in a command, with type 6; no data-out follows
+                    32  u32 offset of data-in          36  u32 offset of data-out
+                    40  u32 offset of the record, 0: none
+                    44  CDB
+
+    shared response  as a response, with type 7; no data-in follows: it lies in the area
+
+Offsets are bytes from the beginning of the area. The memory belongs to the command until it has
+ended; whether commands share some is the client's own affair. A command with a record is answered
+there, in 8 bytes of the area, so that a client that looks for it needs no system call:
+
+    record           0  u32 data-in length             4  u8 SCSI status
+                     5  u8 1 where a shared response follows on the stream, with sense data
+                     6  reserved                       7  u8 1, written last
+
+The client sets byte 7 to zero before it sends the command.
+
+    nudge            0  u32 bytes that follow: 28      4  u8 type 8     5  3 reserved
+                     8  u64 tag                       16  16 reserved
+
+With a nudge a client says that it looks at the record of this command no longer. A command that
+is still under way gets a shared response in place of the record. Else the server returns the
+nudge, in the form of a response with type 8 and no more than the tag: the command had ended.
 """
 
 from __future__ import annotations
@@ -49,7 +87,9 @@ from enum import IntEnum
 from typing import Final
 
 MAGIC: Final = b"SCSTLOCL"
+# Version 1 is what a client speaks that wants no shared area.
 VERSION: Final = 1
+SHARED_VERSION: Final = 2
 
 MAX_NAME_BYTES: Final = 256
 MAX_LABEL_BYTES: Final = 64
@@ -79,6 +119,11 @@ class FrameType(IntEnum):
     COMMAND = 1
     RESPONSE = 2
     ERROR = 3
+    AREA_REQUEST = 4
+    AREA_REPLY = 5
+    SHARED_COMMAND = 6
+    SHARED_RESPONSE = 7
+    NUDGE = 8
 
 
 # magic, lowest and highest version, name length, label length.
@@ -92,6 +137,10 @@ RESPONSE: Final = struct.Struct(">IBBHQI4x")
 
 # What the leading u32 of a frame does not count: itself.
 LENGTH_BYTES: Final = 4
+
+_ANSWERS = frozenset(
+    {FrameType.RESPONSE, FrameType.ERROR, FrameType.SHARED_RESPONSE, FrameType.NUDGE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +305,9 @@ class ResponseFrame:
 
     def serialize(self) -> bytes:
         """Return the header."""
-        length = RESPONSE.size - LENGTH_BYTES + self.data_in_length + self.sense_length
+        length = RESPONSE.size - LENGTH_BYTES + self.sense_length
+        if self.kind != FrameType.SHARED_RESPONSE:
+            length += self.data_in_length
         return RESPONSE.pack(
             length, self.kind, self.status, self.sense_length, self.tag, self.data_in_length
         )
@@ -265,13 +316,17 @@ class ResponseFrame:
     def parse(cls, header: bytes | memoryview) -> ResponseFrame:
         """Read a whole header; raises FrameError where its fields do not agree."""
         length, kind, status, sense_length, tag, data_in_length = RESPONSE.unpack_from(header)
-        if kind not in (FrameType.RESPONSE, FrameType.ERROR):
+        if kind not in _ANSWERS:
             raise FrameError(f"frame type {kind}: expected a response")
         if sense_length > MAX_SENSE_BYTES:
             raise FrameError(f"sense data of {sense_length} bytes: expected to {MAX_SENSE_BYTES}")
         if kind == FrameType.ERROR and data_in_length > MAX_TEXT_BYTES:
             raise FrameError(f"text of {data_in_length} bytes: expected to {MAX_TEXT_BYTES}")
-        expected = RESPONSE.size - LENGTH_BYTES + data_in_length + sense_length
+        if kind == FrameType.NUDGE and (data_in_length or sense_length):
+            raise FrameError("nudge with data: expected none")
+        expected = RESPONSE.size - LENGTH_BYTES + sense_length
+        if kind != FrameType.SHARED_RESPONSE:
+            expected += data_in_length
         if length != expected:
             raise FrameError(f"frame length {length}: its parts have {expected}")
         return cls(tag, status, data_in_length, sense_length, kind)

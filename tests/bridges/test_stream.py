@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -331,3 +332,24 @@ class TestEnd:
         assert rig.send_until_stuck(data) == len(data)
         rig.peer.close()
         rig.assert_closed()
+
+
+class TestDescriptors:
+    def test_descriptor_comes_with_its_reply(self, rig: Rig) -> None:
+        with open("/dev/null") as null:
+            assert rig.stream.put_with_descriptor(b"take this", null.fileno())
+            data, [found], _, _ = socket.recv_fds(rig.peer, 100, 1)
+            with open(found) as file:
+                assert os.path.sameopenfile(file.fileno(), null.fileno())
+        assert data == b"take this"
+
+    def test_descriptor_overtakes_no_reply_and_outlives_no_stream(self, rig: Rig) -> None:
+        with open("/dev/null") as null:
+            rig.stream.put(b"first")
+            assert not rig.stream.put_with_descriptor(b"second", null.fileno())
+            rig.until(lambda: rig.receive_some() and bool(rig.received), "the first is sent")
+            rig.peer.close()
+            assert not rig.stream.put_with_descriptor(b"third", null.fileno())
+            rig.stream.abort("done")
+            assert not rig.stream.put_with_descriptor(b"fourth", null.fileno())
+        assert rig.received == b"first"

@@ -7,12 +7,13 @@ stands for the nexus and keeps commands until the test completes them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
 from bridges.local import wire
 from bridges.local.session import CommandSession, ItNexus
-from bridges.local.wire import CommandFrame, ResponseFrame
+from bridges.local.wire import CommandFrame, FrameType, ResponseFrame
 from scsi_backend.servers.command import Command
 from scsi_backend.t10.status import Status
 from tests.bridges.sgv import CountingSgv
@@ -47,14 +48,23 @@ class Recorder:
 class Wire:
     """A connection without a socket; ``is_full`` is as the stream has it."""
 
-    def __init__(self, nexus: ItNexus, limit_bytes: int = 1 << 40) -> None:
+    def __init__(
+        self,
+        nexus: ItNexus,
+        limit_bytes: int = 1 << 40,
+        make: type[CommandSession] = CommandSession,
+    ) -> None:
         self.sgv = CountingSgv()
         self.out = Outgoing(self.sgv)
         self.incoming = Chunk(self.sgv, CHUNK_BYTES)
         self.held_bytes = 0
         self.limit_bytes = limit_bytes
         self.closed_calls = 0
-        self.session = CommandSession(self, nexus, self.sgv, self._closed)
+        self.flushes = 0
+        # Whether a descriptor can be sent now, and what came of it.
+        self.takes_descriptors = True
+        self.descriptors: list[int] = []
+        self.session = make(self, nexus, self.sgv, self._closed)
 
     def _closed(self) -> None:
         self.closed_calls += 1
@@ -71,6 +81,16 @@ class Wire:
         start = self.out.reserve(len(data))
         self.out.chunk.view[start : start + len(data)] = data
         self.commit(self.out.chunk, start, start + len(data))
+
+    def put_with_descriptor(self, data: bytes, descriptor: int) -> bool:
+        if self.out.queued_bytes or not self.takes_descriptors:
+            return False
+        self.descriptors.append(os.dup(descriptor))
+        self.put(data)
+        return True
+
+    def schedule_flush(self) -> None:
+        self.flushes += 1
 
     def give(self, data: bytes) -> int:
         """Offer bytes to the session, as the stream would from its chunk; return what it used."""
@@ -103,7 +123,8 @@ class Wire:
         found = []
         while data:
             frame = ResponseFrame.parse(data[: wire.RESPONSE.size])
-            data_end = wire.RESPONSE.size + frame.data_in_length
+            is_shared = frame.kind == FrameType.SHARED_RESPONSE
+            data_end = wire.RESPONSE.size + (0 if is_shared else frame.data_in_length)
             end = data_end + frame.sense_length
             found.append((frame, data[wire.RESPONSE.size : data_end], data[data_end:end]))
             data = data[end:]

@@ -79,15 +79,15 @@ class Client:
 
     def __init__(self) -> None:
         self.sent = b""
-        self.opened: list[tuple[Session, HelloRequest]] = []
+        self.opened: list[tuple[Session, HelloRequest, int]] = []
         self.hello = Hello(lambda: TARGETS, "local:uid=7", self._send, self._opened)
 
     def _send(self, data: bytes) -> None:
         self.sent += data
 
-    def _opened(self, session: Session, request: HelloRequest) -> None:
+    def _opened(self, session: Session, request: HelloRequest, version: int) -> None:
         assert self.sent, "the reply goes before anything of the session"
-        self.opened.append((session, request))
+        self.opened.append((session, request, version))
 
     def give(self, data: bytes) -> int:
         return self.hello.receive(memoryview(data))
@@ -108,8 +108,8 @@ class TestHello:
         data = request.serialize()
         assert client.give(data + b"command") == len(data)
         assert client.reply == HelloReply(HelloStatus.OK, 1, 2, 32 << 20, "local:uid=7")
-        [(session, seen)] = client.opened
-        assert seen == request
+        [(session, seen, version)] = client.opened
+        assert (seen, version) == (request, 1)
         assert TARGETS[2].sessions == (session,)
         assert session.initiator_name == "local:uid=7"
         assert not client.hello.wants_close
@@ -125,20 +125,26 @@ class TestHello:
         assert client.reply.status == HelloStatus.OK
         client.opened[0][0].close()
 
-    @pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (1, 9), (1, 1), (0, 0xFFFF)])
-    def test_newest_version_that_both_speak_is_chosen(self, lowest: int, highest: int) -> None:
+    @pytest.mark.parametrize(
+        ("lowest", "highest", "chosen"),
+        [(0, 1, 1), (1, 9, 2), (1, 1, 1), (0, 0xFFFF, 2), (1, 2, 2), (2, 2, 2), (2, 9, 2)],
+    )
+    def test_newest_version_that_both_speak_is_chosen(
+        self, lowest: int, highest: int, chosen: int
+    ) -> None:
         client = Client()
         client.give(HelloRequest("first", "", lowest, highest).serialize())
-        assert (client.reply.status, client.reply.version) == (HelloStatus.OK, 1)
+        assert (client.reply.status, client.reply.version) == (HelloStatus.OK, chosen)
+        assert client.opened[0][2] == chosen
         client.opened[0][0].close()
 
-    @pytest.mark.parametrize(("lowest", "highest"), [(2, 9), (0, 0), (3, 1)])
+    @pytest.mark.parametrize(("lowest", "highest"), [(3, 9), (0, 0), (3, 1)])
     def test_client_of_other_versions_is_told_so(self, lowest: int, highest: int) -> None:
         client = Client()
         client.give(HelloRequest("first", "", lowest, highest).serialize())
         assert client.reply == HelloReply(
             HelloStatus.VERSION_NOT_SPOKEN,
-            text=f"versions {lowest} to {highest}: this server speaks 1",
+            text=f"versions {lowest} to {highest}: this server speaks 1 to 2",
         )
         assert client.hello.wants_close
         assert not client.opened

@@ -236,6 +236,18 @@ class TestResponse:
         assert error_frame("ow") == ERROR
         assert ResponseFrame.parse(ERROR) == ResponseFrame(0, 0, 2, kind=wire.FrameType.ERROR)
 
+    def test_shared_response_brings_no_data_in(self) -> None:
+        data = bytes.fromhex("00000026 07 02 0012 1122334455667788 00000003 00000000")
+        record = ResponseFrame(0x1122334455667788, 2, 3, 18, wire.FrameType.SHARED_RESPONSE)
+        assert record.serialize() == data
+        assert ResponseFrame.parse(data) == record
+
+    def test_returned_nudge_has_a_tag_and_nothing_else(self) -> None:
+        data = bytes.fromhex("00000014 08 00 0000 0000000000000007 00000000 00000000")
+        record = ResponseFrame(7, 0, kind=wire.FrameType.NUDGE)
+        assert record.serialize() == data
+        assert ResponseFrame.parse(data) == record
+
     def test_long_error_is_cut(self) -> None:
         data = error_frame("ü" * 1000)
         assert ResponseFrame.parse(data).data_in_length == 1024
@@ -249,6 +261,9 @@ class TestResponse:
             (RESPONSE, 0, b"\xff\xff\xff\xff", "frame length 4294967295: its parts have 41"),
             (RESPONSE, 16, b"\xff\xff\xff\xff", "frame length 41: its parts have"),
             (ERROR, 16, b"\x00\x00\x04\x01", "text of 1025 bytes"),
+            (ERROR, 4, b"\x08", "nudge with data"),
+            (RESPONSE, 4, b"\x07", "frame length 41: its parts have 38"),
+            (RESPONSE, 4, b"\x05", "frame type 5: expected a response"),
         ],
     )
     def test_fields_that_do_not_agree_are_refused(
