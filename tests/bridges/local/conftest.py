@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fixtures: local servers that are stopped afterwards, on both event loops."""
+"""Fixtures: local servers that are stopped afterwards, real ones on both event loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.bridges.local.fake_server import serve_one
 from tests.bridges.local.site import Site
+
+__all__ = ["new_site", "serve_one", "site"]
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

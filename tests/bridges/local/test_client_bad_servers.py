@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 
@@ -26,6 +23,7 @@ from bridges.recovery import Reply
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.cdb import write_16
 from scsi_backend.t10.status import Status
+from tests.bridges.local.fake_server import Script, ServeOne
 from tests.bridges.local.site import DEADLINE_S
 from tests.scsi_backend.cdbs import TEST_UNIT_READY
 
@@ -34,42 +32,7 @@ def view(size_bytes: int) -> memoryview:
     return memoryview(bytearray(size_bytes))
 
 
-Script = Callable[[socket.socket], None]
-ServeOne = Callable[[Script], tuple[str, threading.Thread]]
 HELLO = HelloReply(HelloStatus.OK, 1, 0, 1 << 20, "tester").serialize()
-
-
-@pytest.fixture
-def serve_one(tmp_path: Path) -> Iterator[ServeOne]:
-    """Serve one connection with a function; the socket closes when it returns."""
-    threads: list[threading.Thread] = []
-    listeners: list[socket.socket] = []
-
-    def serve(script: Script) -> tuple[str, threading.Thread]:
-        path = str(tmp_path / "fake.sock")
-        listener = socket.socket(socket.AF_UNIX)
-        listeners.append(listener)
-        listener.settimeout(DEADLINE_S)
-        listener.bind(path)
-        listener.listen()
-
-        def run() -> None:
-            sock, _ = listener.accept()
-            with sock:
-                sock.settimeout(DEADLINE_S)
-                script(sock)
-
-        thread = threading.Thread(target=run, name="fake server")
-        threads.append(thread)
-        thread.start()
-        return path, thread
-
-    yield serve
-    for thread in threads:
-        thread.join(DEADLINE_S)
-        assert not thread.is_alive()
-    for listener in listeners:
-        listener.close()
 
 
 def replying(*answers: bytes) -> Script:
