@@ -31,6 +31,8 @@ from scsi_backend.target.lun_map import MAX_LUN, LunEntry
 from scsi_backend.target.target import Target
 
 _DEVICE: Final = "disk0"
+# Requests of up to nearly half of it, which are all that are frequent, bypass the daemon's socket.
+_SHARED_BYTES = 4 << 20
 _LABEL: Final = "nbdkit"
 # NAME/N, as the daemon's own NBD server calls its exports.
 _WITH_LUN: Final = re.compile(r"(?P<name>.*)/(?P<lun>0|[1-9][0-9]{0,4})", re.DOTALL)
@@ -195,7 +197,9 @@ class DaemonSource:
 
     def _connect(self, target: str, lun: int | None) -> _DaemonDoor:
         try:
-            client = LocalClient.connect(self._socket, target, label=_LABEL)
+            client = LocalClient.connect(
+                self._socket, target, label=_LABEL, shared_bytes=_SHARED_BYTES
+            )
         except LocalError as error:
             raise PluginError(Error.EIO, str(error)) from error
         return _DaemonDoor(client, client.lun if lun is None else lun)
