@@ -44,7 +44,8 @@ Version 2 adds memory that both sides map, so that data need not go through the 
 (``shared_wire``) are those of version 1 and these:
 
     area request     0  u32 bytes that follow: 28      4  u8 type 4     5  3 reserved
-                     8  u64 bytes wanted              16  16 reserved
+                     8  u64 bytes wanted, from a page to 64 MiB
+                    16  16 reserved
 
     area reply       0  u32 bytes that follow          4  u8 type 5
                      5  u8 0: granted, 1: refused      6  u16 text length
