@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,8 +88,8 @@ class Daemon:
         self._spinner = Spinner()
         self._servers: dict[str, list[Server]] = {}
         self._control_server: ControlServer | None = None
-        # What else is to be read again at SIGHUP; each may raise OSError or ValueError.
-        self.reload_hooks: list[Callable[[], None]] = []
+        # What else is to be read again at SIGHUP; each reports its own failure.
+        self._reload_hooks: list[Callable[[], object]] = []
 
     async def start(self) -> None:
         """Open devices and doors.
@@ -100,7 +101,12 @@ class Daemon:
             self._check_inherited()
             populate(self._backend, self._config)
             parts = Parts(
-                self._loop, self._backend, self._spinner, self._inherited, self._client_left
+                self._loop,
+                self._backend,
+                self._spinner,
+                self._inherited,
+                self._client_left,
+                self._reload_hooks.append,
             )
             for driver in self._config.drivers.values():
                 started = self._servers.setdefault(driver.name, [])
@@ -138,11 +144,8 @@ class Daemon:
     def reload(self) -> None:
         """Take over what has changed outside: sizes of devices, and what the hooks are for."""
         self.resync_sizes()
-        for hook in self.reload_hooks:
-            try:
-                hook()
-            except (OSError, ValueError) as error:
-                _log.error("reload: %s: what was loaded before stays", error)
+        for hook in self._reload_hooks:
+            hook()
 
     def resync_sizes(self) -> None:
         """Take over the sizes of the devices' backing files and block devices."""
@@ -189,6 +192,7 @@ async def serve(
 
     Tell whether everything written is on stable storage in the end.
     """
+    _allow_many_connections()
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -206,3 +210,10 @@ async def serve(
 def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:
     _log.info("%s: stopping", number.name)
     stopping.set()
+
+
+def _allow_many_connections() -> None:
+    """Take all the descriptors that are to be had: the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from bridges.local.server import LocalServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
+from bridges.tls import CredentialsError, TlsCredentials
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.target import Target
 
@@ -46,13 +48,18 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What servers are made from. ``client_left`` is told when the client on stdio has left."""
+    """What servers are made from.
+
+    ``client_left`` is told when the client on stdio has left, ``on_reload`` what else is to be
+    read again when the daemon is asked to.
+    """
 
     loop: asyncio.AbstractEventLoop
     backend: Backend
     spinner: Spinner
     inherited: Inherited
     client_left: Callable[[], None]
+    on_reload: Callable[[Callable[[], object]], None]
 
 
 def servers_of(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
@@ -73,18 +80,33 @@ def _nbd(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
         listens = listens_in_force(attributes.listen, parts.inherited, _default_terms(attributes))
     except InheritedError as error:
         raise ConfigError(driver.location, f"driver nbd: {error}") from error
-    yield _nbd_server(parts, attributes, listens)
+    server = NbdServer(
+        parts.loop,
+        parts.backend,
+        listens,
+        parts.spinner,
+        credentials=_credentials(parts, driver, attributes),
+    )
+    server.max_connections = attributes.max_connections
+    yield server
 
 
 def _default_terms(attributes: NbdAttributes) -> Listen:
     return Listen(Address(), connection_memory_bytes=attributes.connection_memory)
 
 
-def _nbd_server(parts: Parts, attributes: NbdAttributes, listens: Iterable[Listen]) -> NbdServer:
-    """Make the NBD server with what the driver's section says for all of its listeners."""
-    server = NbdServer(parts.loop, parts.backend, listens, parts.spinner)
-    server.max_connections = attributes.max_connections
-    return server
+def _credentials(
+    parts: Parts, driver: DriverConfig, attributes: NbdAttributes
+) -> TlsCredentials | None:
+    if attributes.tls_certificates is None:
+        return None
+    folder = Path(attributes.tls_certificates)
+    try:
+        credentials = TlsCredentials.load(folder, attributes.tls_verify_peer)
+    except CredentialsError as error:
+        raise ConfigError(driver.location, f"driver nbd: tls_certificates: {error}") from error
+    parts.on_reload(credentials.reload)
+    return credentials
 
 
 def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:

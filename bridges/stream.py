@@ -190,10 +190,11 @@ class Stream:
 
     def put_with_descriptor(self, data: bytes, descriptor: int) -> bool:
         """Send a short reply and a descriptor, unless others wait; tell whether it went."""
-        if self.out.queued_bytes or self._is_closed:
+        transport = self._transport
+        if self.out.queued_bytes or self._is_closed or not isinstance(transport, PlainTransport):
             return False
         try:
-            return socket.send_fds(self._sock, [data], [descriptor]) == len(data)
+            return transport.send_descriptor(data, descriptor) == len(data)
         except OSError:
             return False
 

@@ -19,6 +19,13 @@ from typing import Protocol
 Certificate = Mapping[str, object]
 
 _SOCKET_BUFFER_BYTES = 1 << 20
+# A peer that is gone without a word is found out after two minutes, not two hours.
+_TCP_OPTIONS = (
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 6),
+    (socket.TCP_USER_TIMEOUT, 120_000),
+)
 # RFC 8446, 5.1: the most that one record holds.
 _RECORD_BYTES = 16 << 10
 # Received in one call under TLS, where each record is a step of its own.
@@ -94,6 +101,13 @@ class PlainTransport:
     def send(self, views: Sequence[memoryview]) -> int:
         """See ``Transport``."""
         return self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
+
+    def send_descriptor(self, data: bytes, descriptor: int) -> int:
+        """Send bytes and, with the first of them, a descriptor (unix(7)); return how many bytes.
+
+        Raises BlockingIOError and OSError.
+        """
+        return socket.send_fds(self._sock, [data], [descriptor])
 
     def fileno(self) -> int:
         """See ``Transport``."""
@@ -246,5 +260,5 @@ def _enlarge_buffers(sock: socket.socket) -> None:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10)):
+        for option, value in _TCP_OPTIONS:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -21,6 +21,7 @@ from bridges.daemon import ControlSocket, Daemon, populate
 from bridges.scst_conf import ConfigError
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.target.backend import Backend
+from tests.bridges.certificates import Authority, write_server
 from tests.bridges.daemon_process import (
     BLOCK_BYTES,
     DEADLINE_S,
@@ -167,31 +168,29 @@ def test_stopping_waits_for_what_is_under_way(
     assert asyncio.run(run()) == proto.reply(77)
 
 
-def test_reloading_calls_every_hook_and_survives_those_that_fail(
+def test_reloading_reads_certificates_again(
     tmp_path: Path, image: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    called: list[str] = []
-
-    def fails(error: Exception) -> Callable[[], None]:
-        def hook() -> None:
-            called.append(str(error))
-            raise error
-
-        return hook
+    caplog.set_level("INFO", "bridges.tls")
+    pki = tmp_path / "pki"
+    write_server(pki, Authority())
+    terms = f"unix:{tmp_path / 'tls.sock'} {{\ntls require\n}}\ntls_certificates {pki}"
+    conf = configure(tmp_path, nbd_section(terms))
 
     async def run() -> None:
-        served = Daemon(asyncio.get_running_loop(), load(str(configure(tmp_path))))
+        served = Daemon(asyncio.get_running_loop(), load(str(conf)))
         await served.start()
-        served.reload_hooks += [fails(OSError("one")), fails(ValueError("two"))]
-        served.reload_hooks.append(lambda: called.append("three"))
+        write_server(pki, Authority("another"))
+        served.reload()
+        (pki / "server-key.pem").write_text("nonsense")
         served.reload()
         await served.stop()
 
     asyncio.run(run())
-    assert called == ["one", "two", "three"]
-    assert [line for line in caplog.messages if line.startswith("reload: ")] == [
-        "reload: one: what was loaded before stays",
-        "reload: two: what was loaded before stays",
+    assert [record.message for record in caplog.records if record.name == "bridges.tls"] == [
+        f"{pki}: TLS credentials read again",
+        f"TLS credentials stay as they were: {pki}/server-key.pem:"
+        " expected a private key in PEM form",
     ]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ def starting(
     visit: Callable[[list[Server]], None] = lambda servers: None,
 ) -> list[str]:
     """Start the servers of a driver's section; return what happened, in its order."""
+    hooks: list[Callable[[], object]] = []
     path = folder / "scst.conf"
     path.write_text(f"{NULL}TARGET_DRIVER {driver}\n{TARGET}}}\n")
     config = load(str(path))
@@ -42,7 +44,9 @@ def starting(
 
     async def run(backend: Backend, section: DriverConfig) -> None:
         loop = asyncio.get_running_loop()
-        parts = Parts(loop, backend, Spinner(), inherited, lambda: events.append("left"))
+        parts = Parts(
+            loop, backend, Spinner(), inherited, lambda: events.append("left"), hooks.append
+        )
         servers = list(servers_of(parts, section))
         visit(servers)
         for server in servers:
@@ -73,6 +77,14 @@ def test_nbd_has_one_server_with_its_limits(tmp_path: Path) -> None:
     assert starting(tmp_path, driver, visit=visit) == []
 
 
+def test_nbd_with_tls_wants_certificates_that_can_be_read(tmp_path: Path) -> None:
+    terms = f"listen unix:{tmp_path}/a {{\ntls on\n}}"
+    driver = f"nbd {{\ntls_certificates {tmp_path}\n{terms}"
+    message = f"scst.conf:4: driver nbd: tls_certificates: {tmp_path}/server-cert.pem: No such file"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        starting(tmp_path, driver)
+
+
 def test_local_has_one_server(tmp_path: Path) -> None:
     def visit(servers: list[Server]) -> None:
         (server,) = servers
@@ -90,10 +102,11 @@ def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:
     config = load(str(path))
     backend = Backend(SyncEngine())
     populate(backend, config)
+    hooks: list[Callable[[], object]] = []
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        parts = Parts(loop, backend, Spinner(), NOTHING_INHERITED, lambda: None)
+        parts = Parts(loop, backend, Spinner(), NOTHING_INHERITED, lambda: None, hooks.append)
         with pytest.raises(OSError, match="no-such-if"):
             list(servers_of(parts, config.drivers["aoe"]))
 
