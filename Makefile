@@ -66,6 +66,13 @@ run: setup ## serve a 1 GiB sparse disk kept under var/ (AOE_IF=eth0 adds AoE)
 test: setup-test ## run every test
 	$(BIN)/python -m pytest
 
+FUZZ_STREAMS := 1000000
+FUZZ_SEED := 1
+
+.PHONY: fuzz
+fuzz: setup-dev ## a million spoilt NBD streams (FUZZ_STREAMS=..., FUZZ_SEED=...)
+	$(BIN)/python -m tests.bridges.nbd.fuzz --streams $(FUZZ_STREAMS) --seed $(FUZZ_SEED)
+
 .PHONY: lint
 lint: setup-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -106,6 +106,28 @@ def messages(data: bytes, form: Form, read_lengths: dict[int, int]) -> list[Mess
     return found
 
 
+def without_texts(data: bytes, form: Form) -> bytes:
+    """The bytes of structured or extended replies, with the texts of errors cut out of them."""
+    kept = []
+    is_extended = form is Form.EXTENDED
+    header, magic = (_EXTENDED, "6e8a278c") if is_extended else (_CHUNK, "668e33ef")
+    while data:
+        if data[:4].hex() != magic:
+            size = _SIMPLE_REPLY.size
+            kept.append(data[:size])
+            data = data[size:]
+            continue
+        *fields, length = header.unpack_from(data)
+        payload, data = data[header.size : header.size + length], data[header.size + length :]
+        assert len(payload) == length
+        if fields[2] & 0x8000:
+            text_bytes = int.from_bytes(payload[4:6], "big")
+            payload[6 : 6 + text_bytes].decode()
+            payload = payload[:4] + bytes(2) + payload[6 + text_bytes :]
+        kept.append(header.pack(*fields, len(payload)) + payload)
+    return b"".join(kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request that waits for its answer."""

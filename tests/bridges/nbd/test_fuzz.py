@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""10,000 spoilt conversations without sockets, and 500 with: the server neither fails nor babbles.
+"""Thousands of spoilt conversations without sockets, and 500 with: nobody fails or babbles.
 
-What is not spoilt beyond sense has one right answer, which ``model`` knows.
+``fuzz`` has as many more as one likes.
 """
 
 from __future__ import annotations
@@ -13,81 +13,48 @@ from collections.abc import Callable
 
 import pytest
 
-from bridges.stream import PeerError
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.backend import Backend
-from tests.bridges.nbd import mutation, proto
+from tests.bridges.nbd import fuzz, mutation, proto
 from tests.bridges.nbd.client import Client
 from tests.bridges.nbd.conftest import Serve
-from tests.bridges.nbd.link import Link
-from tests.bridges.nbd.model import BLOCK, Model
-from tests.bridges.nbd.peer import FakeExport, FakeExports, Peer
+from tests.bridges.nbd.corpus import OPTIONS, REQUESTS, Case
+from tests.bridges.nbd.forms import Form
+from tests.bridges.nbd.model import World
 from tests.bridges.nbd.serving import DEADLINE_S, Serving, open_descriptors
-from tests.bridges.nbd.test_translate import DISK
 from tests.scsi_backend.fakes import FaultyVdisk
 
-SEEDS = range(10)
-ROUNDS = 500
-BLOCKS = 32
-EXPORT_NAME_REPLIES = (0, 10, 134)
+BLOCK = 512
+STREAMS = 500
 
 
-def _well_formed(replies: bytes, *, may_end_in_export_name: bool) -> None:
-    """The bytes are option replies, and then perhaps the one answer that has no header."""
-    while replies.startswith(bytes.fromhex("0003e889045565a9")):
-        length = proto.OPTION_REPLY_BYTES + int.from_bytes(replies[16:20], "big")
-        (reply,) = proto.parse_option_replies(replies[:length])
-        assert reply.kind in (1, 2, 3) or reply.kind & 0x80000000
-        replies = replies[length:]
-    assert len(replies) in (EXPORT_NAME_REPLIES if may_end_in_export_name else (0,))
+@pytest.mark.parametrize("first", range(0, 5000, STREAMS))
+def test_spoilt_streams_get_the_answers_of_the_specification(first: int) -> None:
+    assert fuzz.run(range(first, first + STREAMS)) == (STREAMS, [])
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_spoilt_handshakes_end_in_a_peer_error_or_in_replies(seed: int) -> None:
-    chooser = random.Random(seed)
-    for _ in range(ROUNDS):
-        export = FakeExport(DISK)
-        exports = FakeExports({"disk": export}, is_slow=chooser.random() < 0.3)
-        peer = Peer(exports)
-        stream = mutation.spoil(chooser, mutation.handshake(chooser))
-        try:
-            for piece in mutation.pieces(chooser, stream):
-                peer.send(piece)
-                while exports.waiting and chooser.random() < 0.8:
-                    exports.finish()
-        except PeerError:
-            pass
-        peer.handshake.closed()
-        while exports.waiting:
-            exports.finish()
-        _well_formed(peer.take(), may_end_in_export_name=bool(peer.chosen))
-        assert len(peer.chosen) <= 1
-        assert export.opened == export.closed + len(peer.chosen)
+def test_a_finding_is_told_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> None:
+        assert number != 3, "three is wrong"
+
+    monkeypatch.setattr(fuzz, "check", refuse)
+    count, (finding,) = fuzz.run(range(5))
+    assert (count, finding.number) == (5, 3)
+    assert "three is wrong" in finding.text
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_spoilt_requests_get_the_answers_of_the_specification(seed: int) -> None:
-    chooser = random.Random(seed)
-    content = chooser.randbytes(BLOCKS * BLOCK)
-    for number in range(ROUNDS):
-        vdisk = FaultyVdisk(BLOCKS)
-        vdisk.data[:] = content
-        is_read_only = number % 5 == 0
-        link = Link.open(vdisk, is_read_only=is_read_only)
-        model = Model(bytearray(content), is_read_only)
-        stream = mutation.spoil(chooser, mutation.requests(chooser, BLOCKS))
-        expected = model.answer(stream)
-        has_peer_error = False
-        try:
-            for piece in mutation.pieces(chooser, stream):
-                link.send(piece)
-        except PeerError:
-            has_peer_error = True
-        assert link.connection.replies() == expected
-        assert has_peer_error == model.has_peer_error
-        assert vdisk.data == model.image
-        link.close()
+@pytest.mark.parametrize("case", REQUESTS.values(), ids=REQUESTS)
+def test_requests_that_went_wrong_once(case: Case) -> None:
+    stream = bytes.fromhex(case.requests)
+    fuzz.check_requests(case.world, stream, [stream])
+    fuzz.check_requests(case.world, stream, [stream[at : at + 1] for at in range(len(stream))])
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options_that_went_wrong_once(options: str) -> None:
+    for seed in range(5):
+        fuzz.check_handshake(random.Random(seed), bytes.fromhex(options))
 
 
 def _verify_until(
@@ -132,10 +99,22 @@ def test_spoilt_connections_disturb_nobody(
 
 def _conversation(chooser: random.Random) -> bytes:
     """A spoilt handshake, or a right one with spoilt requests."""
-    requests = mutation.requests(chooser, 64)
+    form = chooser.choice(tuple(Form))
+    requests = mutation.requests(chooser, World(form, blocks=64))
     if chooser.random() < 0.3:
         return mutation.spoil(chooser, mutation.handshake(chooser) + requests)
-    return proto.FIXED_NEWSTYLE + proto.go("disk") + mutation.spoil(chooser, requests)
+    return _agree(form) + mutation.spoil(chooser, requests)
+
+
+def _agree(form: Form) -> bytes:
+    """Client flags and the options for a form."""
+    options = {
+        Form.SIMPLE: b"",
+        Form.STRUCTURED: proto.option(proto.STRUCTURED_REPLY),
+        Form.EXTENDED: proto.option(proto.EXTENDED_HEADERS),
+    }
+    contexts = proto.option(proto.SET_META_CONTEXT, proto.meta_query("disk", "base:allocation"))
+    return proto.FIXED_NEWSTYLE + options[form] + contexts + proto.go("disk")
 
 
 def _say(client: Client, stream: bytes, chooser: random.Random) -> None:
