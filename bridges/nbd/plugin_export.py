@@ -2,7 +2,8 @@
 """An export as the nbdkit plugin serves it: one request at a time, blocking.
 
 Requests become the same CDBs as in the daemon, and go to whatever door ``plugin_sources`` opened.
-Nothing here needs nbdkit's module.
+nbdkit tells clients the block size but does not hold them to it, so requests of any bytes are
+served. Nothing here needs nbdkit's module.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bridges.nbd import translate
 from bridges.nbd.errors import OUT_OF_RANGE, error_of
 from bridges.nbd.extents import extents
 from bridges.nbd.plugin_sources import Door, PluginError, describe, probe_lun
+from bridges.nbd.transfer import PlainLimits
 from bridges.nbd.wire import MAX_PAYLOAD_BYTES, Command, Error, ExtentFlag
 from bridges.recovery import ScsiError
 from scsi_backend.t10.cdb import FUA_BIT, read_16, write_16
@@ -36,7 +38,7 @@ class PluginExport:
             raise
         self._mask = self.info.block_size_bytes - 1
         self._shift = self._mask.bit_length()
-        self._size_bytes = self.info.size_bytes
+        self._limits = PlainLimits.of(self.info, is_extended=False)
 
     def close(self) -> None:
         """Let go of the LUN."""
@@ -51,6 +53,9 @@ class PluginExport:
         """Fill ``view``."""
         length = len(view)
         self._check(Command.READ, offset_bytes, length)
+        if (offset_bytes | length) & self._mask or length > self._limits.max_bytes:
+            self._run(Command.READ, translate.read(self.info, offset_bytes, view))
+            return
         shift = self._shift
         self._perform(
             Command.READ, Request(read_16(offset_bytes >> shift, length >> shift), data_in=view)
@@ -60,6 +65,14 @@ class PluginExport:
         """Write all of ``view``; with ``fua`` it is stable before this returns."""
         length = len(view)
         self._check(Command.WRITE, offset_bytes, length)
+        limits = self._limits
+        if (
+            (offset_bytes | length) & self._mask
+            or fua not in limits.flags[1]
+            or length > limits.max_bytes
+        ):
+            self._run(Command.WRITE, translate.write(self.info, offset_bytes, view, fua=fua))
+            return
         shift = self._shift
         cdb = write_16(offset_bytes >> shift, length >> shift, FUA_BIT if fua else 0)
         self._perform(Command.WRITE, Request(cdb, data_out=view))
@@ -86,7 +99,9 @@ class PluginExport:
         With ``is_fast``, ENOTSUP before anything is done, unless it is faster than writing zeros.
         """
         self._check(Command.WRITE_ZEROES, offset_bytes, length_bytes)
-        if is_fast and not (may_trim and self._has_fast_zero):
+        if is_fast and not translate.is_fast_zero(
+            self.info, offset_bytes, length_bytes, no_hole=not may_trim
+        ):
             raise PluginError(Error.ENOTSUP, "zeros here are no faster than writing them")
         exchange = translate.write_zeroes(
             self.info, offset_bytes, length_bytes, fua=fua, no_hole=not may_trim
@@ -109,20 +124,8 @@ class PluginExport:
             offset_bytes += length
         return placed
 
-    @property
-    def _has_fast_zero(self) -> bool:
-        """Whether WRITE SAME deallocates, and deallocated blocks are zeros."""
-        info = self.info
-        ways = info.provisioning
-        return info.is_thin_provisioned and ways.has_write_same_16 and ways.reads_zeros
-
     def _check(self, command: Command, offset_bytes: int, length_bytes: int) -> None:
-        if (offset_bytes | length_bytes) & self._mask:
-            # nbdkit tells clients the block size but does not hold them to it.
-            raise PluginError(
-                Error.EINVAL, f"{command.name} not in blocks of {self._mask + 1} bytes"
-            )
-        if offset_bytes + length_bytes > self._size_bytes:
+        if offset_bytes + length_bytes > self._limits.size_bytes:
             raise PluginError(OUT_OF_RANGE.get(command, Error.EINVAL), "past the end of the disk")
         if length_bytes > MAX_PAYLOAD_BYTES and command is not Command.WRITE_ZEROES:
             # nbdkit itself takes up to 64 MiB.

@@ -150,16 +150,22 @@ def _error(call: Callable[[], object]) -> Error:
     return caught.value.error
 
 
-@pytest.mark.parametrize(("offset", "length"), [(1, BLOCK), (BLOCK, 512), (512, 512)])
-def test_what_is_no_whole_block_is_einval(
-    export: PluginExport, door: RecordingDoor, offset: int, length: int
+@pytest.mark.parametrize(("offset", "length"), [(1, BLOCK), (BLOCK, 512), (512, 512), (7, 3)])
+def test_any_bytes_are_served_and_their_neighbours_stay(
+    export: PluginExport, image: Path, offset: int, length: int
 ) -> None:
     # nbdkit tells clients the block size but does not hold them to it.
+    content = bytearray(image.read_bytes())
     view = memoryview(bytearray(length))
-    assert _error(lambda: export.read(view, offset)) == Error.EINVAL
-    assert _error(lambda: export.write(view, offset, fua=False)) == Error.EINVAL
-    assert _error(lambda: export.zero(length, offset, fua=False, may_trim=True)) == Error.EINVAL
-    assert door.cdbs == []
+    export.read(view, offset)
+    assert view == content[offset : offset + length]
+    data = bytes((0xEE,)) * length
+    export.write(memoryview(data), offset, fua=True)
+    content[offset : offset + length] = data
+    assert image.read_bytes() == content
+    export.zero(length, offset, fua=False, may_trim=True)
+    content[offset : offset + length] = bytes(length)
+    assert image.read_bytes() == content
 
 
 def test_past_the_end_depends_on_the_request(export: PluginExport) -> None:
