@@ -123,7 +123,7 @@ def _world(chooser: random.Random) -> World:
         is_thin=chooser.random() < 0.6,
         blocks=blocks,
         block=block,
-        bad_block=chooser.randrange(blocks) if chooser.random() < 0.2 else None,
+        bad_block=chooser.randrange(blocks) if chooser.random() < 0.3 else None,
     )
 
 

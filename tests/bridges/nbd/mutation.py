@@ -78,7 +78,10 @@ def _request(chooser: random.Random, world: World) -> bytes:
     kind = chooser.choice((0, 0, 0, 1, 1, 1, 1, 3, 4, 5, 6, 6, 7, 7, 2, 8))
     flags = chooser.choice((0, 0, 0, 0, 1, 2, 3, 4, 8, 16, 64))
     cookie = chooser.randrange(1 << 64)
-    offset = chooser.randrange(world.blocks) * world.block
+    first = chooser.randrange(world.blocks)
+    if world.bad_block is not None and chooser.random() < 0.4:
+        first = max(0, world.bad_block - chooser.randrange(4))
+    offset = first * world.block
     blocks = chooser.choice((0, 1, 1, 2, 5, world.blocks // 2))
     length = blocks * world.block
     if chooser.random() < 0.3:
