@@ -20,6 +20,7 @@ import pytest
 from tests.bridges.daemon_process import configure, daemon
 from tests.bridges.nbd import mutation, proto
 from tests.bridges.nbd.client import Client
+from tests.bridges.nbd.model import World
 from tests.bridges.nbd.proto import EINVAL, EIO, ENOTSUP, FAST_ZERO, NO_HOLE, READ, WRITE_ZEROES
 from tests.interop.doors import NbdDoor, NbdkitProcess
 
@@ -95,7 +96,7 @@ def test_spoilt_conversations(door: NbdDoor) -> None:
     for number in range(60):
         with _connect(door) as client:
             begin = proto.FIXED_NEWSTYLE + proto.go(name)
-            requests = mutation.spoil(chooser, mutation.requests(chooser, 1000))
+            requests = mutation.spoil(chooser, mutation.requests(chooser, World(blocks=1000)))
             whole = mutation.spoil(chooser, mutation.handshake(chooser))
             try:
                 client.send(begin + requests if number % 2 else whole)
