@@ -86,6 +86,10 @@ REQUESTS = {
         replace(_SIMPLE, bad_block=1),
         f"{_COMPACT} 0000 0001 0000000000000001 00000000000001fe 00000004 deadbeef",
     ),
+    "long read of a hole": Case(
+        replace(_EXTENDED, blocks=512, can_send_files=True),
+        f"{_EXT} 0000 0000 0000000000000001 0000000000010000 0000000000010000",
+    ),
     "df with simple replies": Case(_SIMPLE, f"{_COMPACT} 0004 0000 {_AT_0} 00000200"),
     "fast zeros of a part of a block": Case(_STRUCTURED, f"{_COMPACT} 0010 0006 {_AT_0} 00000100"),
 }

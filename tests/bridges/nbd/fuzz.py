@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
+import os
 import random
 import sys
 import time
@@ -25,6 +26,7 @@ from itertools import groupby
 from bridges.stream import PeerError
 from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.io.engine import Done
+from scsi_backend.io.located import ZEROS, FileRange, Located
 from tests.bridges.nbd import mutation, proto
 from tests.bridges.nbd.fakes import OpenLun, open_lun
 from tests.bridges.nbd.forms import Form, without_texts
@@ -50,12 +52,14 @@ class ThinVdisk(FaultyVdisk):
         super().__init__(blocks, block, is_thin=is_thin)
         self.bad_block: int | None = None
         self.is_mapped = [True] * blocks
+        # Holds what a READ by reference is told to lie there.
+        self.fd = os.memfd_create("fuzz")
 
-    def reset(self, content: bytes, bad_block: int | None) -> None:
+    def reset(self, content: bytes, hole: range, bad_block: int | None) -> None:
         """Begin anew."""
         self.data[:] = content
         self.bad_block = bad_block
-        self.is_mapped = [True] * len(self.is_mapped)
+        self.is_mapped = [number not in hole for number in range(len(self.is_mapped))]
         self.log.clear()
 
     def unmap(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
@@ -75,6 +79,17 @@ class ThinVdisk(FaultyVdisk):
             Extent(size * len(list(run)), is_mapped) for is_mapped, run in groupby(self.is_mapped)
         ]
         super().extents(offset_bytes, limit, runs, done)
+
+    def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
+        """See ``Vdisk.locate_now``: now and then the data are not where they could be sent from."""
+        size, end = self.block_size_bytes, offset_bytes + length_bytes
+        first, last = offset_bytes // size, end // size - 1
+        if not any(self.is_mapped[first : last + 1]):
+            return ZEROS
+        if first % 3 == 0 or (self.bad_block is not None and first <= self.bad_block <= last):
+            return None
+        os.pwrite(self.fd, self.data[offset_bytes:end], offset_bytes)
+        return FileRange(self.fd, offset_bytes)
 
     def _map(self, offset: int, length: int, is_mapped: bool) -> None:
         size = self.block_size_bytes
@@ -124,20 +139,21 @@ def _world(chooser: random.Random) -> World:
         blocks=blocks,
         block=block,
         bad_block=chooser.randrange(blocks) if chooser.random() < 0.3 else None,
+        can_send_files=chooser.random() < 0.5,
     )
 
 
 def check_requests(world: World, stream: bytes, pieces: list[bytes]) -> None:
     """Send requests in pieces; replies and disk must be what the model says."""
     lun, vdisk = _lun(world.is_read_only, world.is_thin, world.blocks, world.block)
-    content = _content(len(vdisk.data))
-    vdisk.reset(content, world.bad_block)
+    content = _content(len(vdisk.data), world.block, world.hole)
+    vdisk.reset(content, world.hole, world.bad_block)
     agreed = negotiated(
         world.form,
         knows_block_sizes=world.knows_block_sizes,
         has_contexts=world.has_contexts,
     )
-    link = Link.on(lun, vdisk, world.form, agreed)
+    link = Link.on(lun, vdisk, world.form, agreed, can_send_files=world.can_send_files)
     model = Model(world, bytearray(content))
     expected = model.answer(stream)
     has_peer_error = False
@@ -157,8 +173,10 @@ def check_requests(world: World, stream: bytes, pieces: list[bytes]) -> None:
 
 
 @cache
-def _content(size: int) -> bytes:
-    return random.Random(size).randbytes(size)
+def _content(size: int, block: int, hole: range) -> bytes:
+    content = bytearray(random.Random(size).randbytes(size))
+    content[hole.start * block : hole.stop * block] = bytes(len(hole) * block)
+    return bytes(content)
 
 
 def check_handshake(chooser: random.Random, stream: bytes) -> None:

@@ -50,6 +50,7 @@ class Link:
         form: Form = Form.SIMPLE,
         knows_block_sizes: bool = True,
         has_contexts: bool = True,
+        can_send_files: bool = False,
     ) -> Link:
         """Begin transmission on a disk; without one, on 1024 blocks of 512 bytes, all different."""
         if vdisk is None:
@@ -57,12 +58,21 @@ class Link:
             vdisk.data[:] = DISTINCT_BLOCKS
         lun = open_lun(vdisk, is_read_only=is_read_only)
         agreed = negotiated(form, knows_block_sizes=knows_block_sizes, has_contexts=has_contexts)
-        return cls.on(lun, vdisk, form, agreed)
+        return cls.on(lun, vdisk, form, agreed, can_send_files=can_send_files)
 
     @classmethod
-    def on(cls, lun: OpenLun, vdisk: FaultyVdisk, form: Form, agreed: Negotiated) -> Link:
+    def on(
+        cls,
+        lun: OpenLun,
+        vdisk: FaultyVdisk,
+        form: Form,
+        agreed: Negotiated,
+        *,
+        can_send_files: bool = False,
+    ) -> Link:
         """Begin transmission on a LUN that is open already."""
         connection = MemoryConnection()
+        connection.can_send_files = can_send_files
         closed: list[str] = []
         session = TransmissionSession(
             connection, lun.client, connection.sgv, lambda: closed.append("closed"), agreed

@@ -47,6 +47,7 @@ _FLAGS = {
 _MAX_PAYLOAD = 32 << 20
 # Longer ones that are refused anyway are not waited for.
 _MAX_SKIPPED = 128 << 20
+_LONG_READ = 32 << 10
 _MAX_FILTER = 8 + 4 * 1024
 _HOLE_AND_ZERO = 3
 
@@ -64,6 +65,13 @@ class World:
     block: int = 512
     # The number of a block that cannot be read.
     bad_block: int | None = None
+    # Whether long READs need not copy what they send.
+    can_send_files: bool = False
+
+    @property
+    def hole(self) -> range:
+        """The blocks that are not allocated in the beginning."""
+        return range(self.blocks // 4, self.blocks // 4 * 3) if self.is_thin else range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Model:
     has_peer_error: bool = False
 
     def __post_init__(self) -> None:
-        self.is_mapped = [True] * self.world.blocks
+        self.is_mapped = [number not in self.world.hole for number in range(self.world.blocks)]
 
     def answer(self, stream: bytes) -> bytes:
         """The replies to a stream of requests, up to where it breaks off."""
@@ -212,16 +220,22 @@ class Model:
     def _read(self, request: _Request) -> bytes:
         offset, length, bad = request.offset, request.length, self.world.bad_block
         data = bytes(self.image[offset : offset + length])
+        is_plain = not (offset | length) % self.world.block and not request.flags & DF
+        is_long = self.world.can_send_files and is_plain and length >= _LONG_READ
+        if is_long and self.world.form is not Form.SIMPLE and self._is_hole(offset, length):
+            return self._chunk(request, 1, 2, struct.pack(">QI", offset, length))
         if all(number != bad for number, _, _ in self._parts(offset, length)):
             return self._data(request, data)
         assert bad is not None
-        is_plain = not (offset | length) % self.world.block and not request.flags & DF
         if self.world.form is Form.SIMPLE or not is_plain:
             return self._failure(request, EIO)
         bad_offset = bad * self.world.block
         good = data[: bad_offset - offset]
         part = self._chunk(request, 0, 1, struct.pack(">Q", offset) + good) if good else b""
         return part + self._failure(request, EIO, bad_offset)
+
+    def _is_hole(self, offset: int, length: int) -> bool:
+        return not any(self.is_mapped[number] for number, _, _ in self._parts(offset, length))
 
     def _status(self, request: _Request) -> bytes:
         offset, length = request.offset, request.length

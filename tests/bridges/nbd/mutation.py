@@ -82,7 +82,7 @@ def _request(chooser: random.Random, world: World) -> bytes:
     if world.bad_block is not None and chooser.random() < 0.4:
         first = max(0, world.bad_block - chooser.randrange(4))
     offset = first * world.block
-    blocks = chooser.choice((0, 1, 1, 2, 5, world.blocks // 2))
+    blocks = chooser.choice((0, 1, 1, 2, 5, world.blocks // 5, world.blocks // 2))
     length = blocks * world.block
     if chooser.random() < 0.3:
         offset += chooser.randrange(world.block)
