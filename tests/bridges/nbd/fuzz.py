@@ -165,11 +165,22 @@ def check_requests(world: World, stream: bytes, pieces: list[bytes]) -> None:
     replies = link.connection.replies()
     if world.form is not Form.SIMPLE:
         replies = without_texts(replies, world.form)
-    assert replies == expected, f"{world}\n{stream.hex()}\n{replies.hex()}\n{expected.hex()}"
+    assert replies == expected, _difference(world, replies, expected)
     assert has_peer_error == model.has_peer_error
     assert vdisk.data == model.image
     assert vdisk.is_mapped == model.is_mapped
     link.close()
+
+
+def _difference(world: World, found: bytes, expected: bytes) -> str:
+    """Where two series of replies part."""
+    pairs = zip(found, expected, strict=False)
+    at = next((at for at, (one, other) in enumerate(pairs) if one != other), 0)
+    shown = slice(max(0, at - 40), at + 40)
+    return (
+        f"{world}\nfrom byte {shown.start} of {len(found)}: {found[shown].hex()}"
+        f"\nexpected, {len(expected)} bytes: {expected[shown].hex()}"
+    )
 
 
 @cache

@@ -198,17 +198,12 @@ class Model:
             offset = end
 
     def _change(self, request: _Request) -> None:
-        kind, offset, length, block = (
-            request.kind,
-            request.offset,
-            request.length,
-            self.world.block,
-        )
+        kind, offset, length = request.kind, request.offset, request.length
         if kind not in (WRITE, TRIM, WRITE_ZEROES) or (kind == TRIM and not self.world.is_thin):
             return
         deallocates = kind == TRIM or (self.world.is_thin and not request.flags & NO_HOLE)
         for number, start, end in self._parts(offset, length):
-            is_whole = end - start == block
+            is_whole = end - start == self.world.block
             if kind == TRIM and not is_whole:
                 continue
             if not is_whole and number == self.world.bad_block:
@@ -222,7 +217,10 @@ class Model:
         data = bytes(self.image[offset : offset + length])
         is_plain = not (offset | length) % self.world.block and not request.flags & DF
         is_long = self.world.can_send_files and is_plain and length >= _LONG_READ
-        if is_long and self.world.form is not Form.SIMPLE and self._is_hole(offset, length):
+        if is_long and self._is_hole(offset, length):
+            # What is not there cannot be bad.
+            if self.world.form is Form.SIMPLE:
+                return self._data(request, data)
             return self._chunk(request, 1, 2, struct.pack(">QI", offset, length))
         if all(number != bad for number, _, _ in self._parts(offset, length)):
             return self._data(request, data)
