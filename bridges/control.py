@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridges.listen import Listen
 from bridges.listeners import Address
-from bridges.stream import PeerError, Stream
+from bridges.stream import Stream
 from bridges.stream_server import StreamServer
+from bridges.stream_session import PeerError
 from scsi_backend.io.sgv import SgvCache
 
 _log = logging.getLogger(__name__)

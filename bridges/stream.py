@@ -16,11 +16,12 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Protocol
 
 from bridges import spin
-from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
+from bridges.buffers import Chunk, Outgoing
+from bridges.incoming import Incoming
 from bridges.spin import Spinner
+from bridges.stream_session import PeerError, Session
 from bridges.tls_handshake import Secured, TlsHandshake
 from bridges.transport import Certificate, PlainTransport, SendFirstError, Transport
 from bridges.watch import Watch
@@ -41,45 +42,10 @@ _LINGER_S = 10.0
 # Bytes read in one wake-up before other connections get their turn.
 _TURN_BYTES = 4 << 20
 _MAX_PIECES = 64
-_MIN_ROOM_BYTES = 32 << 10
-
-
-class PeerError(Exception):
-    """The peer broke the protocol in a way that ends the connection; says how."""
-
-
-class Session(Protocol):
-    """The protocol of one connection, without the socket."""
-
-    receive_limit_bytes: int
-    """How much to receive at most, where the session would rather see a payload's header first."""
-
-    direct: memoryview | None
-    """Memory into which the next bytes are to be received; set while handling a message."""
-
-    def receive(self, data: memoryview) -> int:
-        """Handle the whole messages in ``data``; return how many bytes they took.
-
-        Raises PeerError.
-        """
-
-    def direct_received(self) -> None:
-        """``direct`` is full; the session has set it to None or to the next piece of memory."""
-
-    @property
-    def open_requests(self) -> int:
-        """Requests that have not been answered."""
-
-    @property
-    def wants_close(self) -> bool:
-        """Whether the connection is to end once everything is answered and sent."""
-
-    def closed(self) -> None:
-        """The connection is gone and no request is outstanding."""
 
 
 class Stream:
-    """Owns the transport, the chunk being received into, and the replies."""
+    """Owns the transport, what was received, and the replies."""
 
     def __init__(
         self,
@@ -96,7 +62,6 @@ class Stream:
         self._transport: Transport = PlainTransport(sock)
         # TLS takes the descriptor over; it stays the same.
         self._watch = Watch(loop, sock.fileno(), self._readable, self._writable)
-        self._sgv = sgv
         self._on_closed = on_closed
         self.peer = peer
         self._spinner = spinner
@@ -105,9 +70,7 @@ class Stream:
         self.out = Outgoing(sgv)
         # Payload bytes that commands in progress still use.
         self.held_bytes = 0
-        self.incoming = Chunk(sgv, CHUNK_BYTES)
-        self._head = 0
-        self._tail = 0
+        self._incoming = Incoming(sgv)
         self._session: Session
         self._is_in_batch = False
         self._flush_scheduled = False
@@ -155,6 +118,11 @@ class Stream:
         pending = self.out.used_bytes + self.held_bytes
         pending += self._session.open_requests * _REQUEST_BYTES
         return pending >= self._max_pending_bytes or self._is_closed
+
+    @property
+    def incoming(self) -> Chunk:
+        """The chunk in which the bytes lie that the session is shown."""
+        return self._incoming.chunk
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """Queue a reply that was reserved in ``out``."""
@@ -235,7 +203,7 @@ class Stream:
             return
         self._is_finished = True
         self.out.close()
-        self.incoming.release()
+        self._incoming.close()
         self._session.closed()
         self._on_closed(self)
 
@@ -296,7 +264,7 @@ class Stream:
             if direct is not None:
                 count = transport.recv_into(direct)
             else:
-                window = self._window()
+                window = self._incoming.window(self._session.receive_limit_bytes)
                 count = transport.recv_into(window)
             if count == 0:
                 # The peer may still read (shutdown(2) of one direction); if not, sending will tell.
@@ -307,7 +275,7 @@ class Stream:
             if direct is not None:
                 self._direct_filled(direct, count)
                 continue
-            self._tail += count
+            self._incoming.received(count)
             was_filled = count == len(window)
             self._handle()
             # A transport that gave less than there was room for is empty, or says so.
@@ -322,35 +290,12 @@ class Stream:
             return
         self._session.direct_received()
 
-    def _window(self) -> memoryview:
-        """Where to receive, with room for at least a message header."""
-        if self._head == self._tail:
-            if self.incoming.uses == 1:
-                self._head = self._tail = 0
-            elif len(self.incoming.view) - self._tail < _MIN_ROOM_BYTES:
-                self._replace_incoming()
-        elif len(self.incoming.view) - self._tail < _MIN_ROOM_BYTES:
-            self._replace_incoming()
-        end = len(self.incoming.view)
-        limit = self._session.receive_limit_bytes
-        if limit and self._head == self._tail:
-            end = min(end, self._tail + limit)
-        return self.incoming.view[self._tail : end]
-
-    def _replace_incoming(self) -> None:
-        """Go on in a fresh chunk; commands may still use the old one."""
-        rest = self.incoming.view[self._head : self._tail]
-        fresh = Chunk(self._sgv, max(CHUNK_BYTES, 2 * len(rest)))
-        fresh.view[: len(rest)] = rest
-        self.incoming.release()
-        self.incoming = fresh
-        self._head, self._tail = 0, len(rest)
-
     def _handle(self) -> None:
         """Let the session use what has come in, again if it was replaced on the way."""
-        while self._head < self._tail and not self._is_ending:
+        incoming = self._incoming
+        while incoming.unused_bytes and not self._is_ending:
             session = self._session
-            self._head += session.receive(self.incoming.view[self._head : self._tail])
+            incoming.use(session.receive(incoming.unused))
             if session is self._session:
                 break
         if self._session.wants_close:
@@ -411,7 +356,7 @@ class Stream:
 
     def _begin_tls(self, handshake: TlsHandshake) -> None:
         assert isinstance(self._transport, PlainTransport)
-        if self._head < self._tail:
+        if self._incoming.unused_bytes:
             # Whoever is between could have put them there (the kind of CVE-2021-3716).
             handshake.fail("bytes came in plain text before it")
             return

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from bridges.local import wire
 from bridges.local.wire import FrameError, HelloReply, HelloRequest, HelloStatus
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target, TargetError

@@ -15,7 +15,7 @@ from typing import Final, NoReturn, Protocol
 from bridges.buffers import Chunk, Outgoing
 from bridges.local import wire
 from bridges.local.wire import FrameError
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
@@ -58,7 +58,10 @@ class Connection(Protocol):
 
     out: Outgoing
     held_bytes: int
-    incoming: Chunk
+
+    @property
+    def incoming(self) -> Chunk:
+        """The chunk in which the received bytes lie."""
 
     @property
     def is_full(self) -> bool:

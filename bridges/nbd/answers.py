@@ -26,8 +26,11 @@ class Connection(Protocol):
 
     out: Outgoing
     held_bytes: int
-    incoming: Chunk
     peer: str
+
+    @property
+    def incoming(self) -> Chunk:
+        """The chunk in which the received bytes lie."""
 
     @property
     def can_send_files(self) -> bool:

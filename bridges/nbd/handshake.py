@@ -24,7 +24,7 @@ from bridges.nbd.negotiated import Negotiated, ReplyForm
 from bridges.nbd.offer import Export, ExportError, Exports, flags_of, information
 from bridges.nbd.options import InfoRequest, MetaContextRequest, OptionError
 from bridges.nbd.wire import HandshakeFlag, Info, Option, OptionReply, option_reply
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 
 # LIST replies in one go, before other connections get their turn.
 _LIST_TURN = 1024

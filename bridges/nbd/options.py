@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bridges.nbd import wire
 from bridges.nbd.wire import Info, OptionReply
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 
 # The longest are metadata queries: a name and some more strings of at most 4 KiB.
 _MAX_OPTION_BYTES = 64 << 10

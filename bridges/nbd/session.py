@@ -19,7 +19,7 @@ from bridges.nbd.transfer import LongRead, Transfer
 from bridges.nbd.uncommon import Request, Uncommon, is_structured
 from bridges.nbd.wire import Command
 from bridges.recovery import ScsiError, reply_of
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command as ScsiCommand

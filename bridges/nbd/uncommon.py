@@ -24,7 +24,7 @@ from bridges.nbd.requests import Refusal, check, status_filter
 from bridges.nbd.transfer import PlainLimits, Transfer
 from bridges.nbd.wire import Command, CommandFlag, Error, ExtentFlag
 from bridges.recovery import ScsiError
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.t10.sense import Sense, SenseKey
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from bridges.buffers import Chunk
 from bridges.spin import Spinner
-from bridges.stream import PeerError, Stream
+from bridges.stream import Stream
+from bridges.stream_session import PeerError
 from bridges.transport import Certificate
 from tests.bridges.sgv import CountingSgv
 

@@ -7,7 +7,7 @@ import pytest
 
 from bridges.local.hello import Hello, HelloError, find_target
 from bridges.local.wire import HelloReply, HelloRequest, HelloStatus
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.disk import disk
 from scsi_backend.target.lun_map import LunEntry

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from bridges.local.wire import FrameType, ResponseFrame
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.sense import Sense, SenseKey

@@ -12,7 +12,7 @@ import pytest
 
 from bridges.local.shared_wire import AreaReply, SharedCommandFrame, area_request, nudge
 from bridges.local.wire import FrameType, ResponseFrame
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.cdb import read_16, write_16

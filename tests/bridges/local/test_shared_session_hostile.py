@@ -9,7 +9,7 @@ import pytest
 
 from bridges.local.shared_wire import SharedCommandFrame, area_request, nudge
 from bridges.local.wire import FrameType
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.t10.cdb import read_16, write_16
 from tests.bridges.local.doubles import Recorder, Wire, complete_good
 from tests.bridges.local.shared_peer import (

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.io.engine import Done
 from scsi_backend.io.located import ZEROS, FileRange, Located

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd.peer import FLAGS, ONE_MIB, FakeExport, FakeExports, Peer, described
 from tests.bridges.nbd.proto import (
     ABORT,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bridges.nbd.negotiated import Negotiated, ReplyForm
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd.peer import (
     BLOCK_STATUS_PAYLOAD,
     FLAGS,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridges.listen import TlsMode
 from bridges.nbd.negotiated import Negotiated, ReplyForm
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd import proto
 from tests.bridges.nbd.peer import ONE_MIB, FakeExport, FakeExports, Peer
 

@@ -7,7 +7,7 @@ import pytest
 
 from bridges.listen import TlsMode
 from bridges.nbd.negotiated import Negotiated
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd.peer import ONE_MIB, FakeExport, FakeExports, Peer, described
 from tests.bridges.nbd.proto import (
     ABORT,

@@ -12,7 +12,8 @@ import pytest
 
 from bridges.listen import TlsMode
 from bridges.nbd.handshake import Handshake
-from bridges.stream import MAX_PENDING_BYTES, PeerError, Stream
+from bridges.stream import MAX_PENDING_BYTES, Stream
+from bridges.stream_session import PeerError
 from scsi_backend.io.sgv import SgvCache
 from tests.bridges.echo import DEADLINE_S
 from tests.bridges.nbd.peer import ONE_MIB, FakeExport, FakeExports, Peer, described

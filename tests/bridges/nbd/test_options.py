@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridges.nbd import options
 from bridges.nbd.options import Frame, Framing, InfoRequest, MetaContextRequest, OptionError
 from bridges.nbd.wire import Info, OptionReply
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 
 # IHAVEOPT, option 7, 3 bytes.
 FRAME = bytes.fromhex("49484156454f5054 00000007 00000003 616263")

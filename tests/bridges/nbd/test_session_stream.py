@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bridges.nbd.session import TransmissionSession
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd.conftest import OpenLink
 from tests.bridges.nbd.link import Link
 from tests.bridges.nbd.proto import DISC, ENOSPC, FLUSH, WRITE, WRITE_ZEROES

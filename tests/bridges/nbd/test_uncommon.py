@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.stream import PeerError
+from bridges.stream_session import PeerError
 from tests.bridges.nbd.conftest import OpenLink
 from tests.bridges.nbd.fakes import WRITE_SAME_16, check_condition
 from tests.bridges.nbd.forms import PAYLOAD_LEN, Asked, Form
