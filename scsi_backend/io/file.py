@@ -35,6 +35,8 @@ class BackingFile:
         self.read_now: Transfer
         self.write_now: Transfer
         self._is_in_memory = syscalls.is_in_memory(fd)
+        self._can_send = syscalls.can_send(fd)
+        self._is_hole = _hole_finder(fd)
         self.read_now, self.write_now = _immediate_transfers(fd, self._is_in_memory)
 
     @classmethod
@@ -60,11 +62,16 @@ class BackingFile:
     ) -> Located | None:
         """Say where a range lies, if it can be sent from there at once; None to have it read.
 
-        Holes are looked for only where the file ``is_sparse`` on purpose.
+        Holes are looked for only where the file ``is_sparse`` on purpose. What lies behind the
+        file's end is no hole, but an error that the read is to meet.
         """
+        if not self._can_send:
+            return None
         try:
             if self._is_in_memory:
-                if is_sparse and syscalls.is_hole(self.fd, offset_bytes, length_bytes):
+                if os.lseek(self.fd, 0, os.SEEK_END) < offset_bytes + length_bytes:
+                    return None
+                if is_sparse and self._is_hole(self.fd, offset_bytes, length_bytes):
                     return ZEROS
             elif not _is_cached(self.fd, offset_bytes, length_bytes):
                 return None
@@ -145,6 +152,15 @@ def _immediate_transfers(fd: int, is_in_memory: bool) -> tuple[Transfer, Transfe
     # Few file systems take RWF_NOWAIT on buffered writes, and one that does may still fail with
     # EAGAIN for each; writes therefore go to the engine, in batches.
     return partial(_read_cached, fd), _never
+
+
+def _hole_finder(fd: int) -> Callable[[int, int, int], bool]:
+    try:
+        syscalls.is_memory_hole(fd, 0, 1)
+    except OSError:
+        # Linux before 6.5 has no cachestat(2).
+        return syscalls.is_hole
+    return syscalls.is_memory_hole
 
 
 def _is_cached(fd: int, offset_bytes: int, length_bytes: int) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,13 +40,38 @@ class _Cachestat(ctypes.Structure):
 
 def cached_pages(fd: int, offset_bytes: int, length_bytes: int) -> int:
     """Return how many pages of a range are in the page cache (cachestat(2)); raises OSError."""
+    return int(_cachestat(fd, offset_bytes, length_bytes).cache)
+
+
+def is_memory_hole(fd: int, offset_bytes: int, length_bytes: int) -> bool:
+    """Tell whether a file in memory has no page in a range, nor one swapped out; raises OSError.
+
+    This looks at the range alone. SEEK_DATA passes over every page behind it that was allocated
+    and never written, which takes milliseconds where somebody has allocated a whole disk.
+    """
+    found = _cachestat(fd, offset_bytes, length_bytes)
+    return not (found.cache or found.evicted)
+
+
+def _cachestat(fd: int, offset_bytes: int, length_bytes: int) -> _Cachestat:
     where = _CachestatRange(offset_bytes, length_bytes)
     found = _Cachestat()
     pointers = ctypes.byref(where), ctypes.byref(found)
     if _libc.syscall(_SYS_CACHESTAT, ctypes.c_int(fd), *pointers, ctypes.c_uint(0)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return int(found.cache)
+    return found
+
+
+def can_send(fd: int) -> bool:
+    """Tell whether sendfile(2) takes bytes from a file (hugetlbfs cannot), by trying at its end."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        try:
+            os.sendfile(ours.fileno(), fd, size_bytes(fd), 1)
+        except OSError:
+            return False
+    return True
 
 
 def is_hole(fd: int, offset_bytes: int, length_bytes: int) -> bool:

@@ -145,3 +145,33 @@ def test_a_file_of_no_known_mount_is_not_taken_for_memory() -> None:
         assert not syscalls.is_in_memory(descriptor)
     finally:
         os.close(descriptor)
+
+
+def test_most_files_can_be_sent_and_nothing_is_taken_from_them(fd: int) -> None:
+    os.lseek(fd, 100, os.SEEK_SET)
+    assert syscalls.can_send(fd)
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 100
+
+
+def test_what_the_kernel_cannot_send_is_found_out() -> None:
+    # proc(5): memory is read and written, but not spliced.
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        assert not syscalls.can_send(memory)
+    finally:
+        os.close(memory)
+
+
+@pytest.mark.parametrize("seeks", [True, False])
+def test_a_hole_is_where_no_page_is(open_file: OpenFile, shm_path: Path, seeks: bool) -> None:
+    is_hole = syscalls.is_hole if seeks else syscalls.is_memory_hole
+    file = open_file(shm_path / "file")
+    os.ftruncate(file, 64 * PAGE)
+    os.pwrite(file, b"x", 32 * PAGE)
+    try:
+        found = [is_hole(file, at * PAGE, PAGE) for at in (0, 31, 32, 33, 63)]
+        ranges = [is_hole(file, at * PAGE, 8 * PAGE) for at in (0, 24, 25, 32, 33)]
+    except OSError as error:
+        pytest.skip(f"cachestat(2): {error.strerror} (Linux 6.5 has it)")
+    assert found == [True, True, False, True, True]
+    assert ranges == [True, True, False, False, True]
