@@ -50,6 +50,13 @@ def rig(
 
 
 @pytest.fixture
+def plain(loop: asyncio.AbstractEventLoop) -> Iterator[Rig]:
+    rig = Rig(loop, socket.SOCK_STREAM, None)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
 def packets(loop: asyncio.AbstractEventLoop) -> Iterator[Rig]:
     """A rig that shows each send of the stream as one packet."""
     rig = Rig(loop, socket.SOCK_SEQPACKET, None)
@@ -335,21 +342,30 @@ class TestEnd:
 
 
 class TestDescriptors:
-    def test_descriptor_comes_with_its_reply(self, rig: Rig) -> None:
+    def test_descriptor_comes_with_its_reply(self, plain: Rig) -> None:
         with open("/dev/null") as null:
-            assert rig.stream.put_with_descriptor(b"take this", null.fileno())
-            data, [found], _, _ = socket.recv_fds(rig.peer, 100, 1)
+            assert plain.stream.put_with_descriptor(b"take this", null.fileno())
+            data, [found], _, _ = socket.recv_fds(plain.peer, 100, 1)
             with open(found) as file:
                 assert os.path.sameopenfile(file.fileno(), null.fileno())
         assert data == b"take this"
 
-    def test_descriptor_overtakes_no_reply_and_outlives_no_stream(self, rig: Rig) -> None:
+    def test_descriptor_overtakes_no_reply_and_outlives_no_stream(self, plain: Rig) -> None:
         with open("/dev/null") as null:
-            rig.stream.put(b"first")
-            assert not rig.stream.put_with_descriptor(b"second", null.fileno())
-            rig.until(lambda: rig.receive_some() and bool(rig.received), "the first is sent")
-            rig.peer.close()
-            assert not rig.stream.put_with_descriptor(b"third", null.fileno())
-            rig.stream.abort("done")
-            assert not rig.stream.put_with_descriptor(b"fourth", null.fileno())
-        assert rig.received == b"first"
+            plain.stream.put(b"first")
+            assert not plain.stream.put_with_descriptor(b"second", null.fileno())
+            plain.until(lambda: plain.receive_some() and bool(plain.received), "it is sent")
+            plain.peer.close()
+            assert not plain.stream.put_with_descriptor(b"third", null.fileno())
+            plain.stream.abort("done")
+            assert not plain.stream.put_with_descriptor(b"fourth", null.fileno())
+        assert plain.received == b"first"
+
+    def test_descriptor_does_not_go_under_tls(
+        self, loop: asyncio.AbstractEventLoop, tls: Contexts
+    ) -> None:
+        rig = Rig(loop, socket.SOCK_STREAM, None, tls)
+        with open("/dev/null") as null:
+            assert not rig.stream.put_with_descriptor(b"take this", null.fileno())
+        rig.exchange(message(b"hello"), message(b"hello"))
+        rig.close()

@@ -108,18 +108,22 @@ def test_without_cachestat_a_hole_is_found_by_seeking(
     file.close()
 
 
-def test_a_file_system_that_cannot_send_is_read(tmp_path: Path) -> None:
+@pytest.fixture
+def huge_pages_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder on hugetlbfs, which sendfile(2) refuses."""
     mounted = subprocess.run(["mount", "-t", "hugetlbfs", "none", tmp_path], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"hugetlbfs cannot be mounted: {mounted.stderr.decode().strip()}")
-    try:
-        file = opened(tmp_path / "file", b"", 2 * MIB)
-        assert syscalls.is_in_memory(file.fd)
-        assert file.locate_now(0, 65536, is_sparse=False) is None
-        assert file.read_now(memoryview(bytearray(65536)), 0) == 65536
-        file.close()
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_a_file_system_that_cannot_send_is_read(huge_pages_path: Path) -> None:
+    file = opened(huge_pages_path / "file", b"", 2 * MIB)
+    assert syscalls.is_in_memory(file.fd)
+    assert file.locate_now(0, 65536, is_sparse=False) is None
+    assert file.read_now(memoryview(bytearray(65536)), 0) == 65536
+    file.close()
 
 
 @pytest.fixture
