@@ -15,8 +15,9 @@ from itertools import islice
 from scsi_backend.io.sgv import SgvBuffer, SgvCache
 
 CHUNK_BYTES = 256 << 10
-# What a reply from a file counts for: it takes no memory of ours, but shall not be had for nothing.
-_FILE_SEGMENT_BYTES = 4 << 10
+# Bytes of a file take no memory of ours, but each turn of a stream looks for as many as it may
+# queue, and what waits for its peer may leave the page cache meanwhile; an eighth of them counts.
+_FILE_SHIFT = 3
 
 
 class Chunk:
@@ -56,12 +57,13 @@ class _Segment:
 class FileSegment:
     """Committed bytes that are to be sent from a file, and what they count for until then."""
 
-    __slots__ = ("end", "fd", "start")
+    __slots__ = ("end", "fd", "share_bytes", "start")
 
     def __init__(self, fd: int, start: int, end: int) -> None:
         self.fd = fd
         self.start = start
         self.end = end
+        self.share_bytes = end - start >> _FILE_SHIFT
 
 
 class Outgoing:
@@ -131,9 +133,10 @@ class Outgoing:
     def commit_file(self, fd: int, offset_bytes: int, length_bytes: int) -> None:
         """Queue bytes of a file behind what is queued."""
         self._last = None
-        self._segments.append(FileSegment(fd, offset_bytes, offset_bytes + length_bytes))
+        segment = FileSegment(fd, offset_bytes, offset_bytes + length_bytes)
+        self._segments.append(segment)
         self.queued_bytes += length_bytes
-        self.used_bytes += _FILE_SEGMENT_BYTES
+        self.used_bytes += segment.share_bytes
 
     @property
     def file(self) -> FileSegment | None:
@@ -162,7 +165,7 @@ class Outgoing:
             count_bytes -= length
             self._segments.popleft()
             if isinstance(segment, FileSegment):
-                self.used_bytes -= _FILE_SEGMENT_BYTES
+                self.used_bytes -= segment.share_bytes
                 continue
             if segment is self._last:
                 self._last = None

@@ -39,7 +39,8 @@ MAX_PENDING_BYTES = 16 << 20
 _REQUEST_BYTES = 2 << 10
 # How long a peer may take for the last replies of a connection that is ending.
 _LINGER_S = 10.0
-# Bytes read in one wake-up before other connections get their turn.
+# Bytes read, and bytes sent, in one wake-up before other connections get their turn. A peer that
+# takes bytes of files as fast as they are sent could otherwise keep the loop for itself.
 _TURN_BYTES = 4 << 20
 _MAX_PIECES = 64
 
@@ -74,6 +75,7 @@ class Stream:
         self._session: Session
         self._is_in_batch = False
         self._flush_scheduled = False
+        self._send_budget = _TURN_BYTES
         # Receiving waits until the socket takes more; a turn comes that poll(2) will not ask for.
         self._must_send_first = False
         self._turn_scheduled = False
@@ -309,6 +311,7 @@ class Stream:
         self._flush_now()
 
     def _flush_now(self) -> None:
+        self._send_budget = _TURN_BYTES
         if self.out.queued_bytes and not self._watch.is_writing and not self._is_closed:
             self._send()
         if self._is_closed:
@@ -338,12 +341,18 @@ class Stream:
         out = self.out
         try:
             while out.queued_bytes:
+                if self._send_budget <= 0:
+                    # There may be room: the next turn tells.
+                    self._watch.start_writing()
+                    return
                 file, send_file = out.file, self._transport.send_file
                 if file is None or send_file is None:
                     count = self._transport.send(out.views(_MAX_PIECES))
                 else:
-                    count = send_file(file.fd, file.start, file.end - file.start)
+                    length = min(file.end - file.start, self._send_budget)
+                    count = send_file(file.fd, file.start, length)
                 out.sent(count)
+                self._send_budget -= count
         except (BlockingIOError, InterruptedError):
             self._watch.start_writing()
         except OSError as error:

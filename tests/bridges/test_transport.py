@@ -232,6 +232,9 @@ class TestReceive:
 
 
 class TestSend:
+    def test_nothing_is_sent_from_files(self, secure: Secure) -> None:
+        assert secure[0].send_file is None
+
     def test_short_pieces_share_a_record(self, secure: Secure) -> None:
         transport, peer = secure
         pieces = [bytes([number]) * 16 for number in range(60)]
