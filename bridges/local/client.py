@@ -141,7 +141,7 @@ class LocalClient:
         """
         cdb, data_in, data_out = request.cdb, request.data_in, request.data_out
         shared = self._shared
-        if shared is not None and lun is None and not self._pending:
+        if shared is not None and not self._pending:
             room = 0 if data_in is None else len(data_in)
             payload = 0 if data_out is None else len(data_out)
             if (
@@ -153,13 +153,15 @@ class LocalClient:
             ):
                 if data_out is not None:
                     shared.view[LANE_AT : LANE_AT + payload] = data_out
-                return self._execute_in_lane(shared, cdb, data_in, room, payload)
+                raw_lun = self._raw_lun if lun in (None, self.lun) else wire.encode_lun(lun)
+                return self._execute_in_lane(shared, raw_lun, cdb, data_in, room, payload)
         number = self.lun if lun is None else lun
         return self.wait(self.submit(number, cdb, data_in, data_out))
 
     def _execute_in_lane(
         self,
         shared: SharedMemory,
+        raw_lun: int,
         cdb: bytes,
         data_in: memoryview | None,
         room: int,
@@ -178,7 +180,7 @@ class LocalClient:
                 _SHARED_COMMAND,
                 _LANE_CDB_BYTES,
                 tag,
-                self._raw_lun,
+                raw_lun,
                 room,
                 payload,
                 LANE_AT,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import random
 import socket
@@ -272,10 +273,17 @@ class TestSessions:
 HELLO = HelloReply(HelloStatus.OK, 2, 0, 1 << 20, "tester").serialize()
 
 
-def answering(*answers: bytes, record: bytes = b"", data: bytes = b"", ends: bool = True) -> Script:
+def answering(
+    *answers: bytes,
+    record: bytes = b"",
+    data: bytes = b"",
+    ends: bool = True,
+    frames: list[bytes] | None = None,
+) -> Script:
     """A server that grants an area, takes a command, and answers it in one way or another.
 
-    The data goes to where the command wants it, then the record, then what is sent.
+    The command is added to ``frames``. The data goes to where it wants it, then the record, then
+    what is sent.
     """
 
     def script(sock: socket.socket) -> None:
@@ -286,6 +294,8 @@ def answering(*answers: bytes, record: bytes = b"", data: bytes = b"", ends: boo
         socket.send_fds(sock, [AreaReply(length).serialize()], [descriptor])
         os.close(descriptor)
         frame = sock.recv(SHARED_COMMAND.size + 16, socket.MSG_WAITALL)
+        if frames is not None:
+            frames.append(frame)
         in_at, _, record_at = SHARED_COMMAND.unpack_from(frame)[7:]
         area[in_at : in_at + len(data)] = data
         if record:
@@ -351,6 +361,18 @@ class TestServers:
             found = view(10)
             assert client.execute(Request(read_16(0, 1), found)) == Reply(0, None, 4)
             assert bytes(found) == b"data" + bytes(6)
+
+    @pytest.mark.parametrize("lun", [None, 0, 300])
+    def test_every_lun_is_told_by_the_record(self, serve_one: ServeOne, lun: int | None) -> None:
+        frames: list[bytes] = []
+        script = answering(record=ended(4), data=b"data", ends=False, frames=frames)
+        path, _ = serve_one(script)
+        with LocalClient.connect(path, shared_bytes=MIB) as client:
+            assert client.execute(Request(read_16(0, 1), view(4)), lun) == Reply(0, None, 4)
+        fields = SHARED_COMMAND.unpack_from(frames[0])
+        assert fields[4] == wire.encode_lun(lun or 0)
+        # The lane begins behind the record's page.
+        assert fields[7] == mmap.PAGESIZE
 
     def test_nudge_that_crosses_a_response_is_ignored(self, serve_one: ServeOne) -> None:
         sense = sense_data.RESET_OCCURRED.encode()
