@@ -227,8 +227,9 @@ def _validated(
         value = statement.words[1]
         given = words.setdefault(name.text, [])
         is_list = isinstance(field.get_default(call_default_factory=True), tuple)
+        subject = str if terms is None else terms.subject
         for other in given:
-            if not is_list or other == value:
+            if not is_list or subject(other.text) == subject(value.text):
                 what = f"{name.text} {value.text}" if is_list else name.text
                 line = other.location.line
                 raise ConfigError(

@@ -83,10 +83,12 @@ class DriverAttributes(BaseModel):
 class Terms:
     """Marks an attribute whose lines may have a block, and how that is read.
 
-    The value of a line with a block is the pair of its word and the model.
+    The value of a line with a block is the pair of its word and the model. ``subject`` is what a
+    word is about: there is one line for each.
     """
 
     model: type[BaseModel]
+    subject: Callable[[str], object]
 
 
 Connections = Annotated[Number, AfterValidator(_connections)]
@@ -121,6 +123,14 @@ def _listen(value: Any, info: ValidationInfo) -> Any:
     return Listen(address, terms.tls, access, terms.max_connections, memory)
 
 
+def _address_or_word(word: str) -> object:
+    """Where a word means to listen; what is no address is found out elsewhere."""
+    try:
+        return Address.parse(word, NBD_PORT)
+    except ValueError:
+        return word
+
+
 Listens = tuple[Annotated[Listen, BeforeValidator(_listen)], ...]
 
 
@@ -139,7 +149,7 @@ class NbdAttributes(DriverAttributes):
     max_connections: Connections = Field(
         MAX_CONNECTIONS, description="connections by all listeners together"
     )
-    listen: Annotated[Listens, Terms(ListenTerms)] = Field(
+    listen: Annotated[Listens, Terms(ListenTerms, _address_or_word)] = Field(
         (),
         description="HOST:PORT, [IPv6]:PORT, unix:/PATH, vsock:PORT, systemd, stdio; one line each",
     )

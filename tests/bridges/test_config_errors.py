@@ -160,6 +160,11 @@ DRIVER = [
     (in_driver("listen h\nlisten h:x"), 6, f"driver nbd: listen 'h:x': {ADDRESS}"),
     (in_driver("listen h:x\nlisten h"), 5, f"driver nbd: listen 'h:x': {ADDRESS}"),
     (
+        in_driver("listen h {\nallow 10.0.0.1\n}\nlisten h:10809"),
+        8,
+        "driver nbd: listen h:10809 is given already, at line 5",
+    ),
+    (
         in_driver("listen h\nlisten g\nlisten h"),
         7,
         "driver nbd: listen h is given already, at line 5",
