@@ -26,6 +26,7 @@ from bridges.inherited import (
     NOTHING_INHERITED,
     Inherited,
     InheritedError,
+    occupy_standard_descriptors,
     take_passed_sockets,
     take_stdio,
 )
@@ -54,6 +55,7 @@ _StdioOption = Annotated[
 
 def main() -> None:
     """Entry point of the console script."""
+    occupy_standard_descriptors()
     app()
 
 

@@ -19,6 +19,7 @@ from bridges.listeners import Address
 
 _log = logging.getLogger(__name__)
 
+_LAST_STANDARD_FD = 2
 # SD_LISTEN_FDS_START
 _FIRST_FD = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -94,11 +95,22 @@ def _stream_socket(fd: int, what: str) -> socket.socket:
     return sock
 
 
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null in place of those of the descriptors 0 to 2 that are closed.
+
+    Else a disk or a connection would get such a number, and be taken for a standard stream.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_FD:
+        pass
+    os.close(fd)
+
+
 def take_stdio() -> socket.socket:
     """Take the connection on standard input, and put /dev/null in its place; raises InheritedError.
 
     Standard output is usually the same socket, and from inetd standard error, too. Whatever is
-    printed must not get between the messages, and the connection must not outlive its socket.
+    printed must not get between the messages, and the connection must not outlive its socket. All
+    three must be open (``occupy_standard_descriptors``).
     """
     expected = "standard input: expected a socket, as inetd and libnbd's connect_command pass it"
     if not stat.S_ISSOCK(os.fstat(0).st_mode):
@@ -109,7 +121,7 @@ def take_stdio() -> socket.socket:
         raise InheritedError(f"{expected}; this one listens")
     inode = os.fstat(0).st_ino
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
+    for fd in range(_LAST_STANDARD_FD + 1):
         status = os.fstat(fd)
         if stat.S_ISSOCK(status.st_mode) and status.st_ino == inode:
             os.dup2(null, fd)

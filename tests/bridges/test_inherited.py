@@ -226,7 +226,8 @@ def test_a_client_on_stdio_replaces_every_listener(closing: ExitStack) -> None:
 
 STDIO = """\
 import os, sys
-from bridges.inherited import InheritedError, take_stdio
+from bridges.inherited import InheritedError, occupy_standard_descriptors, take_stdio
+occupy_standard_descriptors()
 try:
     sock = take_stdio()
 except InheritedError as error:
@@ -280,6 +281,40 @@ def test_a_standard_output_of_its_own_is_left_alone() -> None:
         assert (done.stdout, done.stderr) == (b"printed\n", b"logged")
         assert ours.recv(100) == b"served"
     os.close(reader)
+
+
+# Says by its exit status whether a file opened later has the number of a standard stream.
+CLOSED = """\
+import os, sys
+from bridges.inherited import InheritedError, occupy_standard_descriptors, take_stdio
+occupy_standard_descriptors()
+try:
+    take_stdio().sendall(b"served")
+except InheritedError:
+    pass
+sys.exit(os.open(os.devnull, os.O_RDONLY) < 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "expected"),
+    [((1,), b"served"), ((2,), b"served"), ((1, 2), b"served"), ((0,), b""), ((0, 1, 2), b"")],
+)
+def test_closed_standard_streams_are_nobodys(closed: tuple[int, ...], expected: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(30)
+
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    with ours:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLOSED], stdin=theirs.fileno(), preexec_fn=close
+        )
+        theirs.close()
+        assert ours.recv(100) == expected
+        assert process.wait(30) == 0
 
 
 def test_a_standard_input_that_is_no_connection_is_refused(closing: ExitStack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,3 +213,16 @@ def test_the_server_of_one_file_listens_where_it_is_told(tools: Tools, image: Pa
         process.kill()
         process.wait()
     assert not path.exists()
+
+
+def test_a_client_whose_server_has_only_standard_input_is_served(tools: Tools, image: Path) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(30)
+    with ours:
+        words = [program(), "nbd", str(image), "--stdio"]
+        process = subprocess.Popen(
+            words, stdin=theirs.fileno(), preexec_fn=lambda: os.closerange(1, 3)
+        )
+        theirs.close()
+        assert ours.recv(16, socket.MSG_WAITALL) == b"NBDMAGICIHAVEOPT"
+    assert process.wait(30) == 0
