@@ -113,6 +113,8 @@ class _Device:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             self._owner.finished(self, [(done, _run(operation)) for operation, done in item])
+            # While it waits for the next one, a worker shall not keep the memory of this one.
+            item = None
 
 
 class ThreadEngine:

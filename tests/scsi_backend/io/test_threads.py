@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import select
 import threading
@@ -107,6 +108,23 @@ def test_reads_fill_the_buffers_of_their_callers(loop: Loop, engine: ThreadEngin
     loop.run_until(engine, lambda: len(results) == 64)
     assert results == [8] * 64
     assert [int.from_bytes(buffer, "big") for buffer in buffers] == list(range(64))
+
+
+def test_a_finished_operation_s_memory_is_nobody_s(loop: Loop, engine: ThreadEngine) -> None:
+    memory = mmap.mmap(-1, 4096)
+    results: list[int] = []
+    engine.call(partial(len, memoryview(memory)), results.append)
+    loop.run_until(engine, lambda: bool(results))
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            memory.close()
+        except BufferError:
+            # A worker may still be on its way from telling of the end to waiting.
+            assert time.monotonic() < deadline, "somebody keeps the memory"
+            time.sleep(0.001)
+        else:
+            return
 
 
 def test_a_fast_operation_does_not_wait_for_a_slow_one(loop: Loop, engine: ThreadEngine) -> None:
