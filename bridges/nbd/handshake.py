@@ -28,6 +28,7 @@ from bridges.stream_session import PeerError
 
 # LIST replies in one go, before other connections get their turn.
 _LIST_TURN = 1024
+_NOTED = frozenset({OptionReply.ERR_POLICY, OptionReply.ERR_TLS_REQD})
 _SERVER_FLAGS = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES
 
 
@@ -48,7 +49,9 @@ class Handshake:
     chose one, ``resume()`` when an answer that took time is there and further bytes can be handled.
     ``start_tls()`` is called right after the reply that accepts STARTTLS was sent; ``secured`` has
     to be called when TLS is up. While ``is_full()`` no further exports are listed; the connection
-    shows the bytes again that were left when it is full no more.
+    shows the bytes again that were left when it is full no more. ``note(text)`` takes what the
+    administrator should hear of, once at most: refusals that only another configuration mends, the
+    server's or the client's.
     """
 
     receive_limit_bytes = 0
@@ -64,6 +67,7 @@ class Handshake:
         tls: TlsMode,
         start_tls: Callable[[], None],
         is_full: Callable[[], bool],
+        note: Callable[[str], object],
     ) -> None:
         self._exports = exports
         self._send = send
@@ -72,6 +76,8 @@ class Handshake:
         self._tls = tls
         self._start_tls = start_tls
         self._is_full = is_full
+        self._note = note
+        self._has_noted = False
         self._client_flags: HandshakeFlag | None = None
         self._state = _State.OPTION
         self._framing = options.Framing()
@@ -173,6 +179,10 @@ class Handshake:
         return rule
 
     def _refuse(self, option: int, error: OptionError) -> None:
+        if error.reply in _NOTED and not self._has_noted:
+            self._has_noted = True
+            name = Option(option).name if option in _RULES else f"option {option}"
+            self._note(f"{name} refused: {error.text}")
         self._send(option_reply(option, error.reply, error.text.encode()))
 
     def _abort(self, option: Option, data: bytes) -> None:

@@ -105,6 +105,8 @@ class Peer:
         # How much the client had been sent each time that TLS was to be started.
         self.tls_starts: list[int] = []
         self.is_full = False
+        # What the server's log would have.
+        self.notes: list[str] = []
         self.negotiated: list[Negotiated] = []
         self.handshake = Handshake(
             exports,
@@ -114,6 +116,7 @@ class Peer:
             tls,
             self._start_tls,
             lambda: self.is_full,
+            self.notes.append,
         )
 
     def _transmit(self, export: Export, negotiated: Negotiated) -> None:

@@ -212,6 +212,7 @@ def test_a_list_longer_than_may_be_pending_waits_for_a_peer_that_does_not_read()
         TlsMode.OFF,
         lambda: None,
         lambda: stream.is_full,
+        lambda text: None,
     )
     stream.start(handshake)
     theirs.sendall(FIXED_NEWSTYLE_NO_ZEROES + option(LIST) + option(ABORT))

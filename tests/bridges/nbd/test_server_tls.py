@@ -235,11 +235,15 @@ class TestRefusal:
         (line,) = warnings(caplog)
         assert line.startswith(f"127.0.0.1: TLS handshake failed: {reason}")
 
-    def test_plaintext_client_is_told_that_tls_is_required(self, site: Site) -> None:
+    def test_plaintext_client_is_told_that_tls_is_required(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with Client(site.serving.tcp()) as client:
             client.greet()
             client.send(proto.go("disk"))
             assert client.option_reply()[0] == TLS_REQUIRED
+        refusal = "GO refused: TLS is required: send STARTTLS first"
+        assert warnings(caplog) == [f"127.0.0.1: {refusal}"]
         seen = run("qemu-img", "info", site.uri(site.alice, "nbd").partition("?")[0])
         assert seen.returncode != 0
         assert "TLS" in seen.stderr
