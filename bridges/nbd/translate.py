@@ -114,6 +114,13 @@ def _parts(
         offset_bytes += count
 
 
+def partial_blocks(info: LunInfo, offset_bytes: int, length_bytes: int) -> frozenset[int]:
+    """The LBAs of the blocks, two at most, that a range of bytes has only a part of."""
+    size = info.block_size_bytes
+    ends = (offset_bytes, offset_bytes + length_bytes)
+    return frozenset(end // size for end in ends if end % size)
+
+
 def read(info: LunInfo, offset_bytes: int, view: memoryview) -> Exchange[None]:
     """READ of any bytes, in as many commands as block boundaries and limits ask for."""
     size = info.block_size_bytes

@@ -7,7 +7,7 @@ What is in order becomes an exchange; what is not is refused, and its payload dr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeGuard
 
@@ -22,6 +22,7 @@ from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.replies import Replies, StructuredOnly
 from bridges.nbd.requests import Refusal, check, status_filter
 from bridges.nbd.transfer import PlainLimits, Transfer
+from bridges.nbd.turns import Turn, Turns
 from bridges.nbd.wire import Command, CommandFlag, Error, ExtentFlag
 from bridges.recovery import ScsiError
 from bridges.stream_session import PeerError
@@ -59,6 +60,7 @@ class Uncommon(Answers):
         super().__init__(connection, client, negotiated)
         self._negotiated = negotiated
         self._limits = PlainLimits.of(client.info, is_extended=self._form.is_extended)
+        self._turns = Turns()
         self._skip_bytes = 0
         self._skip_reply: tuple[Request, Refusal | None] | None = None
         self._has_noted_partial_blocks = False
@@ -160,7 +162,11 @@ class Uncommon(Answers):
             return
         else:
             exchange = translate.write_zeroes(info, offset, length, fua=fua, no_hole=no_hole)
-        self._client.run(exchange, partial(self._exchange_ended, command, cookie, offset))
+        ended = partial(self._exchange_ended, command, cookie, offset)
+        if command is Command.WRITE_ZEROES:
+            self._run_in_turn(offset, length, exchange, ended)
+        else:
+            self._client.run(exchange, ended)
 
     def _exchange_ended(
         self, command: Command, cookie: int, offset: int, outcome: ScsiError | None
@@ -169,6 +175,30 @@ class Uncommon(Answers):
             self._succeed(cookie, offset)
         else:
             self._fail(command, cookie, offset, outcome)
+
+    def _run_in_turn(
+        self,
+        offset: int,
+        length: int,
+        exchange: Exchange[None],
+        done: Callable[[ScsiError | None], None],
+    ) -> None:
+        """Run what writes a range, after what changes parts of the same blocks before it."""
+        blocks = translate.partial_blocks(self._client.info, offset, length)
+        if not blocks:
+            self._client.run(exchange, done)
+            return
+
+        def begin(turn: Turn) -> None:
+            def ended(outcome: ScsiError | None) -> None:
+                try:
+                    done(outcome)
+                finally:
+                    self._turns.leave(turn)
+
+            self._client.run(exchange, ended)
+
+        self._turns.enter(blocks, begin)
 
     def _read_by_exchange(self, request: Request) -> None:
         """READ into the reply's memory, with as many commands as it takes."""
@@ -248,7 +278,8 @@ class Uncommon(Answers):
             self._exchange_ended(Command.WRITE, cookie, offset, outcome)
 
         fua = bool(flags & CommandFlag.FUA)
-        self._client.run(translate.write(self._client.info, offset, payload, fua=fua), ended)
+        exchange = translate.write(self._client.info, offset, payload, fua=fua)
+        self._run_in_turn(offset, length, exchange, ended)
 
     def _note_partial_blocks(self, offset: int, length: int) -> None:
         size = self._client.info.block_size_bytes
