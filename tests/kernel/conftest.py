@@ -23,7 +23,17 @@ GUEST = Path(__file__).resolve().parent / "guest"
 # The guest sees the host's root, so its programs must be installed here too.
 PROGRAMS = (
     *("qemu-system-x86_64", "busybox", "cpio", "setpriv", "dpkg", "apt-get"),
-    *("modprobe", "depmod", "mkfs.ext4", "debugfs", "ip", "nbd-client", "nbdkit", "aoe-discover"),
+    *(
+        "modprobe",
+        "depmod",
+        "mkfs.ext4",
+        "debugfs",
+        "ip",
+        "nbd-client",
+        "nbdinfo",
+        "nbdkit",
+        "aoe-discover",
+    ),
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Each script takes about a minute on two idle cores; the rest is for busy ones.
@@ -40,7 +50,7 @@ def kernel() -> KernelImage:
 
 @pytest.fixture(scope="session")
 def nbd_client(kernel: KernelImage) -> Iterator[Steps]:
-    with run_steps(kernel, "nbd_client.sh", ["nbd"]) as steps:
+    with run_steps(kernel, "nbd_client.sh", ["nbd", "vsock_loopback"]) as steps:
         yield steps
 
 

@@ -42,6 +42,10 @@ def test_fstrim_frees_space_and_the_rest_outlives_a_reconnect(nbd_client: Steps)
     ]
 
 
+def test_vsock_is_a_way_in(nbd_client: Steps) -> None:
+    assert nbd_client.facts("vsock") == ["size told over vsock"]
+
+
 @pytest.mark.parametrize("step", ["plugin_embedded", "plugin_on_daemon"])
 def test_ext4_through_the_nbdkit_plugin_survives_remount(nbd_client: Steps, step: str) -> None:
     assert nbd_client.facts(step) == ["attached", *EXT4, "detached", f"{step} ended"]

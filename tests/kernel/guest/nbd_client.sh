@@ -20,6 +20,7 @@ HANDLER vdisk_fileio {
 TARGET_DRIVER nbd {
     listen unix:/run/scst-bridge/nbd.sock
     listen 127.0.0.1:10809
+    listen vsock:10809
     TARGET disk0 {
         LUN 0 disk0
         enabled 1
@@ -79,6 +80,12 @@ trim_and_reconnect() {
     detach "$device"
 }
 
+# Over vsock, whose loopback has the CID 1.
+vsock() {
+    [[ $(nbdinfo --size nbd+vsock://1:10809/disk0) == "$DISK_BYTES" ]]
+    verified "size told over vsock"
+}
+
 # plugin NAME DEVICE IMAGE PARAMETER...: the same through nbdkit, which closes its disk at the end.
 plugin() {
     local name=$1 device=$2 image=$3
@@ -99,7 +106,8 @@ step daemon_start 90 serve daemon /run/scst.conf
 step unix_socket 90 unix_socket
 step four_tcp_connections 90 four_tcp_connections
 step trim_and_reconnect 150 trim_and_reconnect
+step vsock 30 vsock
 step plugin_embedded 120 plugin plugin_embedded /dev/nbd2 /run/disk1.img file=/run/disk1.img
-step plugin_on_daemon 120 plugin plugin_on_daemon /dev/nbd3 /run/disk0.img \
+EXPORT=local step plugin_on_daemon 120 plugin plugin_on_daemon /dev/nbd3 /run/disk0.img \
     device=local socket=/run/scst-bridge/local.sock
 step daemon_stop 30 stop daemon 20
