@@ -31,6 +31,7 @@ _IN_PLACE_BYTES = 64 << 10
 # From here on sending from the page cache costs less than a copy.
 _LONG_READ_BYTES = 32 << 10
 _NEVER = wire.MAX_PAYLOAD_BYTES + 1
+_ZEROS = bytes(64 << 10)
 
 
 class TransmissionSession(Uncommon):
@@ -148,13 +149,18 @@ class TransmissionSession(Uncommon):
         cdb = read_16(offset >> shift, length >> shift)
         io = LongRead(cdb, None, None, self._located)
         io.cookie, io.offset, io.length_bytes = cookie, offset, length
-        io.has_memory = False
+        io.has_memory = io.is_held = False
         io.reserve = self._reserve
         self.open_requests += 1
         self._submit(io)
+        if io.status is None and not io.has_memory:
+            # Kept waiting by an atomic command. It may want memory later, so it counts already.
+            io.is_held = True
+            self._connection.held_bytes += length
 
     def _reserve(self, io: LongRead) -> memoryview:
         """Give a READ memory after all."""
+        self._count_no_more(io)
         out, length = self._out, io.length_bytes
         io.start = out.reserve(self._read_header_bytes + length)
         io.chunk = out.chunk
@@ -164,8 +170,14 @@ class TransmissionSession(Uncommon):
         self._put_read_header(io.chunk.view, io.start, io.cookie, io.offset, length)
         return io.chunk.view[first : io.end]
 
+    def _count_no_more(self, io: LongRead) -> None:
+        if io.is_held:
+            io.is_held = False
+            self._connection.held_bytes -= io.length_bytes
+
     def _located(self, io: ScsiCommand) -> None:
         assert isinstance(io, LongRead)
+        self._count_no_more(io)
         if io.status:
             if io.data_in is None:
                 # Tried again, it needs what every READ has.
@@ -195,7 +207,9 @@ class TransmissionSession(Uncommon):
             self._reply(form.hole(io.cookie, io.offset, io.length_bytes, io.offset, is_last=True))
         else:
             view = self._reserve(io)
-            view[:] = bytes(len(view))
+            for start in range(0, len(view), len(_ZEROS)):
+                piece = view[start : start + len(_ZEROS)]
+                piece[:] = _ZEROS[: len(piece)]
             self.open_requests -= 1
             self._commit(io.chunk, io.start, io.end)
 

@@ -29,7 +29,7 @@ class Transfer(ReadByReference):
     chunk: Chunk
     start: int
     end: int
-    # Whether a WRITE keeps its chunk.
+    # Whether a WRITE keeps its chunk, or a LongRead without memory counts as if it had some.
     is_held: bool
 
 
