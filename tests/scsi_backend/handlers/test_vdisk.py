@@ -56,3 +56,7 @@ def test_flags_follow_the_attributes() -> None:
 
 def test_block_count_leaves_out_a_tail_shorter_than_a_block() -> None:
     assert FaultyVdisk(blocks=2, tail_bytes=511).block_count == 2
+
+
+def test_a_disk_that_knows_no_better_has_its_data_read() -> None:
+    assert FaultyVdisk().locate_now(0, 4096) is None

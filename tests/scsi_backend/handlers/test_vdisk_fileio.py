@@ -14,6 +14,7 @@ from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.handlers.vdisk_fileio import VdiskFileio
 from scsi_backend.io.engine import SyncEngine
+from scsi_backend.io.located import ZEROS, FileRange
 from tests.scsi_backend.conftest import OpenFileio
 from tests.scsi_backend.fakes import ManualEngine
 
@@ -75,6 +76,31 @@ def test_thin_disk_deallocates(open_fileio: OpenFileio) -> None:
     buffer = bytearray(PAGE)
     disk.read(memoryview(buffer), 2 * PAGE, results.append)
     assert (results, bytes(buffer)) == ([0, 0, PAGE], bytes(PAGE))
+
+
+def test_only_a_thin_disk_has_holes_to_tell_of(open_fileio: OpenFileio, shm_path: Path) -> None:
+    thin = open_fileio(8 * PAGE, folder=shm_path, thin_provisioned="1")
+    thick = open_fileio(8 * PAGE, folder=shm_path)
+    read_only = open_fileio(8 * PAGE, folder=shm_path, thin_provisioned="1", read_only="1")
+    assert thin.locate_now(PAGE, 2 * PAGE) is ZEROS
+    assert read_only.locate_now(PAGE, 2 * PAGE) is ZEROS
+    where = thick.locate_now(PAGE, 2 * PAGE)
+    assert isinstance(where, FileRange)
+    assert os.path.samestat(os.fstat(where.fd), (shm_path / "disk1").stat())
+    assert where.offset_bytes == PAGE
+
+
+def test_a_block_that_was_written_is_no_hole_and_one_unmapped_is(
+    open_fileio: OpenFileio, shm_path: Path
+) -> None:
+    disk = open_fileio(8 * PAGE, folder=shm_path, thin_provisioned="1")
+    assert disk.write_now(memoryview(b"x" * 512), 2 * PAGE) == 512
+    assert isinstance(disk.locate_now(PAGE, 2 * PAGE), FileRange)
+    assert disk.locate_now(3 * PAGE, 2 * PAGE) is ZEROS
+    results: list[int] = []
+    disk.unmap(2 * PAGE, PAGE, results.append)
+    assert results == [0]
+    assert disk.locate_now(PAGE, 2 * PAGE) is ZEROS
 
 
 def test_extents_stop_at_the_limit_and_at_the_last_block(open_fileio: OpenFileio) -> None:

@@ -9,6 +9,7 @@ from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.io.engine import SyncEngine
+from scsi_backend.io.located import ZEROS
 
 
 @pytest.fixture
@@ -51,6 +52,10 @@ def test_all_of_it_counts_as_stored(vdisk: VdiskNullio) -> None:
     results: list[int] = []
     vdisk.extents(4096, 10, runs, results.append)
     assert (runs, results) == ([Extent((1 << 20) - 4096, is_mapped=True)], [0])
+
+
+def test_there_is_nothing_anywhere_to_send(vdisk: VdiskNullio) -> None:
+    assert vdisk.locate_now(4096, 1 << 16) is ZEROS
 
 
 def test_size_never_changes(vdisk: VdiskNullio) -> None:
