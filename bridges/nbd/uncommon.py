@@ -40,6 +40,7 @@ _EXTENT_BYTES = 128
 _MAX_STATUS_PAYLOAD_BYTES = wire.BLOCK_STATUS_PAYLOAD.size + 4 * 1024
 # A plain number: ``~`` of an IntFlag knows only the bits that have names.
 _PAYLOAD_LEN = int(CommandFlag.PAYLOAD_LEN)
+_PAST_END = Refusal(Error.EINVAL, "BLOCK_STATUS: past the end")
 _NOT_FAST = Refusal(Error.ENOTSUP, "WRITE_ZEROES: not faster here than writing")
 
 
@@ -316,6 +317,10 @@ class Uncommon(Answers):
         form = self._form
         assert is_structured(form), "contexts are selected after structured replies"
         cookie, offset = request.cookie, request.offset
+        if offset >= self._client.info.size_bytes:
+            # It has become smaller since the check; "at least one" extent must be told.
+            self._refuse(cookie, offset, _PAST_END)
+            return
         (context,) = contexts
         limit = 1 if request.flags & CommandFlag.REQ_ONE else _MAX_EXTENTS
         connection = self._connection
