@@ -15,13 +15,16 @@ _MIN_ROOM_BYTES = 32 << 10
 class Incoming:
     """Owns the chunk being received into, and what part of it is still to be used."""
 
-    __slots__ = ("_head", "_sgv", "_tail", "chunk")
+    __slots__ = ("_head", "_kept", "_sgv", "_tail", "chunk", "kept_bytes")
 
     def __init__(self, sgv: SgvCache) -> None:
         self._sgv = sgv
         self.chunk = Chunk(sgv, CHUNK_BYTES)
         self._head = 0
         self._tail = 0
+        # Chunks before this one that commands still use: a payload of some bytes keeps all of one.
+        self._kept: list[Chunk] = []
+        self.kept_bytes = 0
 
     @property
     def unused_bytes(self) -> int:
@@ -53,9 +56,16 @@ class Incoming:
         rest = self.unused
         fresh = Chunk(self._sgv, max(CHUNK_BYTES, 2 * len(rest)))
         fresh.view[: len(rest)] = rest
+        self._kept.append(self.chunk)
         self.chunk.release()
         self.chunk = fresh
         self._head, self._tail = 0, len(rest)
+        self.count_kept()
+
+    def count_kept(self) -> None:
+        """Find out how much of ``kept_bytes`` is still in use."""
+        self._kept = [chunk for chunk in self._kept if chunk.uses]
+        self.kept_bytes = sum(len(chunk.view) for chunk in self._kept)
 
     def received(self, count_bytes: int) -> None:
         """Take note that the window's first bytes have come."""

@@ -119,7 +119,10 @@ class Stream:
         """Whether the peer must take replies before more of its requests are handled."""
         pending = self.out.used_bytes + self.held_bytes
         pending += self._session.open_requests * _REQUEST_BYTES
-        return pending >= self._max_pending_bytes or self._is_closed
+        incoming = self._incoming
+        if pending + incoming.kept_bytes >= self._max_pending_bytes:
+            incoming.count_kept()
+        return pending + incoming.kept_bytes >= self._max_pending_bytes or self._is_closed
 
     @property
     def incoming(self) -> Chunk:
