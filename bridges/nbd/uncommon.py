@@ -210,8 +210,13 @@ class Uncommon(Answers):
         chunk = out.chunk
         first = start + form.read_header_bytes
         form.put_read_header(chunk.view, start, cookie, offset, length)
+        connection, info = self._connection, self._client.info
+        # The block that is read where only a part of it was asked for.
+        block_bytes = info.block_size_bytes if translate.partial_blocks(info, offset, length) else 0
+        connection.held_bytes += block_bytes
 
         def ended(outcome: ScsiError | None) -> None:
+            connection.held_bytes -= block_bytes
             if outcome is None:
                 self.open_requests -= 1
                 self._commit(chunk, start, first + length)
@@ -220,7 +225,7 @@ class Uncommon(Answers):
                 self._fail(Command.READ, cookie, offset, outcome)
 
         view = chunk.view[first : first + length]
-        self._client.run(translate.read(self._client.info, offset, view), ended)
+        self._client.run(translate.read(info, offset, view), ended)
 
     def _read_failed(self, io: Transfer, failure: ScsiError) -> None:
         """Reply to a READ that failed for good: with what lies before the bad block, if known.
