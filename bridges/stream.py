@@ -326,7 +326,8 @@ class Stream:
             if self.out.queued_bytes == 0 and not self._tls.has_begun:
                 self._begin_tls(self._tls)
         elif not self._watch.is_reading and not self.is_full and not self._must_send_first:
-            # What waited while the stream was full comes first: what is received next may be the end.
+            # What waited while the stream was full comes first: what is received next may be the
+            # end.
             self.handle_again()
             self._read_more()
 
