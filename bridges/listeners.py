@@ -208,6 +208,12 @@ def remove_stale_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "another server listens there")
 
 
+def _file_at(path: str) -> tuple[int, int]:
+    """Which file has a path, whatever becomes of its name; raises OSError."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
 def peer_process(sock: socket.socket) -> tuple[int, int]:
     """The pid and the uid of the process at the other end of a unix socket, says the kernel."""
     pid, uid, _ = access.peer_process(sock)
@@ -244,6 +250,8 @@ class Listener:
         self._accepted = accepted
         self._passed = passed
         self._socks: list[socket.socket] = []
+        # Which file is the unix socket's name: another server may have taken its place since.
+        self._file: tuple[int, int] | None = None
 
     def start(self) -> None:
         """Open the sockets; raises OSError, with none left open."""
@@ -261,22 +269,31 @@ class Listener:
                 self._socks.append(sock)
                 if address.is_internet:
                     self.address = replace(self.address, port=sock.getsockname()[1])
+                elif address.path:
+                    self._file = _file_at(address.path)
         except OSError:
             self._close()
             raise
 
     def stop(self) -> None:
-        """Accept no more, and take the unix socket's name away."""
+        """Accept no more, and take the unix socket's name away if it still is this one's."""
         if not self._socks:
             return
         for sock in self._socks:
             self._loop.remove_reader(sock)
+        if self._file is not None:
+            # Before it is closed: a name that nobody listens at is anybody's to take.
+            self._remove_file()
         self._close()
-        if self.address.path and not self._passed:
-            try:
-                Path(self.address.path).unlink(missing_ok=True)
-            except OSError as error:
-                _log.warning("%s: cannot remove: %s", self.address, error.strerror)
+
+    def _remove_file(self) -> None:
+        try:
+            if _file_at(self.address.path) == self._file:
+                os.unlink(self.address.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _log.warning("%s: cannot remove: %s", self.address, error.strerror)
 
     def _close(self) -> None:
         for sock in self._socks:

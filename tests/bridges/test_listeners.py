@@ -429,6 +429,20 @@ def test_a_stopped_listener_takes_its_socket_away(tmp_path: Path, closing: ExitS
     at(Address(path=str(path)), visit)
 
 
+def test_a_stopped_listener_leaves_the_socket_of_its_successor(
+    tmp_path: Path, closing: ExitStack
+) -> None:
+    path = tmp_path / "s"
+
+    async def visit(doorman: Doorman) -> None:
+        path.unlink()
+        closing.enter_context(Address(path=str(path)).listen())
+        doorman.listener.stop()
+        connected(str(path), closing)
+
+    at(Address(path=str(path)), visit)
+
+
 def test_a_stopped_listener_frees_its_port(closing: ExitStack) -> None:
     async def visit(doorman: Doorman) -> None:
         port = doorman.listener.address.port
