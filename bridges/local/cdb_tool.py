@@ -177,11 +177,14 @@ def run_cdb(
     ``name`` is a target or device (empty: the only target), ``lun`` None that which the name
     stands for, ``length_bytes`` the room for data-in where the CDB shall not decide. The exit
     status is 0 for GOOD and CONDITION MET, else 2. Raises ValueError for a malformed CDB, length or
-    LUN and LocalError for a server that cannot be used.
+    LUN, also for one that is not the named device's, and LocalError for a server that cannot be
+    used.
     """
     cdb = parse_hex(words)
     with LocalClient.connect(path, name, label=_LABEL) as client:
         number = client.lun if lun is None else lun
+        if client.lun not in (0, number):
+            raise ValueError(f"LUN {number}: '{name}' is LUN {client.lun}: expected that")
         _take_unit_attentions(client, number)
         room_bytes = length_bytes
         if room_bytes is None:

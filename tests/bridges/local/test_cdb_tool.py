@@ -250,6 +250,17 @@ class TestRunCdb:
         text, _ = run_cdb(site.path, "second", None, ["25000000000000000000"])
         assert "00 00 00 0f 00 00 02 00" in text
 
+    def test_a_device_s_name_with_another_lun_reaches_nobody(self, new_site: NewSite) -> None:
+        site = new_site()
+        first, second = FaultyVdisk(8), FaultyVdisk(16)
+        first.name, second.name = "first", "second"
+        site.add_target("disks", first, second)
+        site.start()
+        with pytest.raises(ValueError, match="LUN 0: 'second' is LUN 1: expected that"):
+            run_cdb(site.path, "second", 0, ["25000000000000000000"])
+        text, _ = run_cdb(site.path, "second", 1, ["25000000000000000000"])
+        assert "00 00 00 0f 00 00 02 00" in text
+
     def test_length_given_overrules_the_cdb(self, site: Site) -> None:
         lines, _ = run(site, "12 00 00 00 24 00", length=5)
         assert lines[1] == "5 bytes of data-in:"
