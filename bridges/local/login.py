@@ -77,7 +77,7 @@ def _converse(
     area = None
     if shared_bytes and hello.version == SHARED_VERSION:
         sock.sendall(shared_wire.area_request(shared_bytes))
-        area = _receive_area(sock)
+        area = _receive_area(sock, shared_bytes)
     sock.settimeout(None)
     return Login(sock, hello, area)
 
@@ -93,7 +93,7 @@ def _receive_hello(sock: socket.socket) -> HelloReply:
     return parsed[0]
 
 
-def _receive_area(sock: socket.socket) -> mmap.mmap | None:
+def _receive_area(sock: socket.socket, wanted_bytes: int) -> mmap.mmap | None:
     """Receive the reply to an area request; raises OSError, FrameError and ValueError."""
     descriptors: list[int] = []
     data = b""
@@ -105,6 +105,8 @@ def _receive_area(sock: socket.socket) -> mmap.mmap | None:
             data += piece
         if reply.length_bytes == 0:
             return None
+        if reply.length_bytes != wanted_bytes:
+            raise FrameError(f"area of {reply.length_bytes} bytes: expected {wanted_bytes}")
         if len(descriptors) != 1:
             raise FrameError(f"{len(descriptors)} descriptors came with the area: expected 1")
         return map_area(descriptors[0], reply.length_bytes)

@@ -133,6 +133,17 @@ class TestAreas:
         with pytest.raises(LocalError, match="not a server of this protocol: reply to the area"):
             get_in(path)
 
+    @pytest.mark.parametrize("length_bytes", [4096, 2 * AREA_BYTES])
+    def test_area_of_another_size_is_an_error(self, serve_one: ServeOne, length_bytes: int) -> None:
+        def make() -> int:
+            area, descriptor = create_area(length_bytes)
+            area.close()
+            return descriptor
+
+        path, _ = serve_one(granting(make, 1, AreaReply(length_bytes).serialize()))
+        with pytest.raises(LocalError, match=f"area of {length_bytes} bytes: expected 1048576"):
+            get_in(path)
+
     def test_reply_that_does_not_end_is_given_up(self, serve_one: ServeOne) -> None:
         path, _ = serve_one(granting(sealed, 1, AreaReply(AREA_BYTES).serialize()[:10]))
         with pytest.raises(LocalError, match=f"{path}: no answer within 1 s"):
