@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bridges import access
 
@@ -122,7 +123,7 @@ class Address:
             )
         except OSError as error:
             raise self._named(error) from error
-        hosts = dict.fromkeys(str(address[0]) for *_, address in found)
+        hosts = dict.fromkeys(_host_of(address) for *_, address in found)
         return [Address(host=host, port=self.port) for host in hosts]
 
     def _named(self, error: OSError) -> OSError:
@@ -137,12 +138,19 @@ class Address:
             if family == socket.AF_INET6:
                 # [::] and 0.0.0.0 are two lines; a client is one initiator at either.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((self.host, self.port))
+            sock.bind(self._socket_address())
             sock.listen(_BACKLOG)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    def _socket_address(self) -> tuple[Any, ...]:
+        if "%" not in self.host:
+            return self.host, self.port
+        # Of two parts, Python takes the scope for 0 whatever the host says.
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return found[0][4]
 
     def _listen_vsock(self, cid: int) -> socket.socket:
         sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -167,6 +175,13 @@ class Address:
             sock.close()
             raise
         return sock
+
+
+def _host_of(address: tuple[Any, ...]) -> str:
+    """The numeric host of what getaddrinfo found, with its scope (RFC 4007), if it has one."""
+    host, _, *rest = address
+    scope_id = rest[1] if rest else 0
+    return f"{host}%{socket.if_indextoname(scope_id)}" if scope_id else str(host)
 
 
 def _parse_vsock(word: str) -> Address:

@@ -11,6 +11,8 @@ import re
 import resource
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -242,6 +244,33 @@ def test_ipv6_is_listened_on(closing: ExitStack) -> None:
     closing.enter_context(peer)
     assert peer_name(peer) == "::1"
     assert peer_name(client) == "::1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%lo"])
+def test_a_numeric_host_stands_for_itself_with_its_scope(host: str) -> None:
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this kernel has no IPv6")
+    assert Address(host, 1).resolve() == [Address(host, 1)]
+
+
+# In a network of its own: this machine may have no link-local address.
+SCOPED = """\
+import socket
+from bridges.listeners import Address
+(address,) = Address("fe80::1%lo", 0).resolve()
+with address.listen() as sock, socket.socket(socket.AF_INET6) as client:
+    client.connect(sock.getsockname())
+    print("connected")
+"""
+
+
+def test_a_link_local_address_is_listened_on() -> None:
+    network = "ip link set lo up && ip -6 address add fe80::1/64 dev lo nodad"
+    if subprocess.run(["unshare", "-rn", "sh", "-c", network], capture_output=True).returncode:
+        pytest.skip("needs to make a network namespace with IPv6 (unshare -rn)")
+    words = ["unshare", "-rn", "sh", "-c", f'{network} && exec "$@"', "sh", sys.executable, "-c"]
+    done = subprocess.run([*words, SCOPED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("connected\n", "")
 
 
 def test_a_unix_socket_is_made_with_its_folders(tmp_path: Path, closing: ExitStack) -> None:
