@@ -156,6 +156,8 @@ class StreamServer:
             for listener in self._listeners:
                 listener.stop()
             raise
+        for listener in self._listeners:
+            _log.info("listening on %s", listener.address)
 
     def adopt(self, sock: socket.socket, listen: Listen, ended: Callable[[], None]) -> None:
         """Serve a connection that somebody else has accepted, on the terms of ``listen``.

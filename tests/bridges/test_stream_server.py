@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from pathlib import Path
@@ -159,6 +160,22 @@ def test_an_address_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> No
 
 
 ME = Identity(IdentityKind.UID, os.getuid())
+
+
+def test_the_port_that_the_kernel_chose_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        with caplog.at_level(logging.INFO):
+            rig = Rig(tmp_path / "s", Listen(Address("127.0.0.1", 0)))
+        port = rig.server.addresses[1].port
+        await rig.server.stop()
+        assert caplog.messages == [
+            f"listening on unix:{rig.path}",
+            f"listening on 127.0.0.1:{port}",
+        ]
+
+    asyncio.run(run())
 
 
 def test_who_is_not_allowed_is_closed_at_once_with_one_line(
