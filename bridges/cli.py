@@ -176,8 +176,8 @@ def nbd(
 
 @app.command()
 def status(
-    control: Annotated[Path, typer.Option(help="the daemon's control socket")] = Path(
-        DEFAULT_CONTROL_SOCKET
+    control: Annotated[Path, typer.Option(help="the daemon's control socket", readable=False)] = (
+        Path(DEFAULT_CONTROL_SOCKET)
     ),
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

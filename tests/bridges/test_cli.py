@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -197,6 +198,18 @@ def test_status_says_when_no_daemon_answers(tmp_path: Path) -> None:
     result = run("status", "--control", str(path))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"{path}: no daemon answers: No such file or directory\n"
+
+
+def test_status_says_when_the_daemon_is_somebody_else_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "theirs.sock"
+    path.touch()
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    result = run("status", "--control", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{path}: no daemon answers: ")
 
 
 def test_stdio_says_when_standard_input_is_no_socket(tmp_path: Path, valid: Path) -> None:
