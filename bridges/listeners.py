@@ -229,19 +229,13 @@ def _file_at(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def peer_process(sock: socket.socket) -> tuple[int, int]:
-    """The pid and the uid of the process at the other end of a unix socket, says the kernel."""
-    pid, uid, _ = access.peer_process(sock)
-    return pid, uid
-
-
 def peer_name(sock: socket.socket) -> str:
     """Name the other end for logs and as an initiator: its address, or who the kernel says it is.
 
     A host has one name, whether it comes by IPv4 or by IPv4 in an IPv6 socket.
     """
     if sock.family == socket.AF_UNIX:
-        return f"unix:uid={peer_process(sock)[1]}"
+        return f"unix:uid={access.peer_process(sock)[1]}"
     if sock.family == socket.AF_VSOCK:
         return f"vsock:cid={sock.getpeername()[0]}"
     return str(access.host_of(sock.getpeername()[0]))

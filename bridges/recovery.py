@@ -19,6 +19,9 @@ from scsi_backend.t10.opcodes import opcode_text
 from scsi_backend.t10.sense import Sense, SenseKey
 from scsi_backend.t10.status import Status, status_text
 
+# INVALID COMMAND OPERATION CODE, INVALID FIELD IN CDB, INVALID FIELD IN PARAMETER LIST.
+_REFUSALS = frozenset({0x20, 0x24, 0x26})
+
 
 class Reply(NamedTuple):
     """How a command ended."""
@@ -45,6 +48,14 @@ class ScsiError(Exception):
         super().__init__(f"{opcode_text(cdb)}: {reply}")
         self.cdb = cdb
         self.reply = reply
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the device does not do such commands, rather than failed at this one."""
+        sense = self.reply.sense
+        return (
+            sense is not None and sense.key == SenseKey.ILLEGAL_REQUEST and sense.asc in _REFUSALS
+        )
 
 
 class Action(Enum):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The local bridge's server: a unix socket, and an initiator's session for each connection.
 
-The kernel says who the peer
-is (SO_PEERCRED of unix(7)), so an initiator's name cannot be made up by the client.
+The kernel says who the peer is (SO_PEERCRED of unix(7)), so an initiator's name cannot be made up
+by the client.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import asyncio
 import logging
 import socket
 
+from bridges.access import peer_process
 from bridges.listen import Listen
-from bridges.listeners import Address, peer_process
+from bridges.listeners import Address
 from bridges.local.hello import Hello
 from bridges.local.session import CommandSession
 from bridges.local.shared_session import SharedSession
@@ -60,7 +61,7 @@ class LocalServer(StreamServer):
 
 
 def _process_name(sock: socket.socket) -> str:
-    pid, uid = peer_process(sock)
+    pid, uid, _ = peer_process(sock)
     return f"local:uid={uid},pid={pid}"
 
 

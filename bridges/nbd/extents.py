@@ -16,7 +16,6 @@ from bridges.lun import LunInfo
 from bridges.nbd.wire import ExtentFlag
 from bridges.recovery import ScsiError
 from scsi_backend.t10 import cdb
-from scsi_backend.t10.sense import SenseKey
 
 _HEADER_BYTES: Final = 8
 # PARAMETER DATA LENGTH does not count itself.
@@ -97,7 +96,7 @@ def _ask(info: LunInfo, runs: _Runs) -> Exchange[None]:
         lba = runs.position_bytes // info.block_size_bytes
         outcome = yield Request(cdb.get_lba_status(lba, room), data_in=buffer)
         if isinstance(outcome, ScsiError):
-            if _is_refused(outcome):
+            if outcome.is_refusal:
                 return
             raise outcome
         has_sense = _add_descriptors(info, runs, lba, buffer[: outcome.data_in_length])
@@ -122,13 +121,3 @@ def _add_descriptors(info: LunInfo, runs: _Runs, lba: int, data: memoryview) -> 
         if not runs.add(end * info.block_size_bytes, flags):
             break
     return next_lba is not None
-
-
-def _is_refused(error: ScsiError) -> bool:
-    """Whether the device does not do such commands, rather than failed at this one."""
-    sense = error.reply.sense
-    return (
-        sense is not None
-        and sense.key == SenseKey.ILLEGAL_REQUEST
-        and sense.asc in (0x20, 0x24, 0x26)
-    )

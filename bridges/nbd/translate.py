@@ -178,7 +178,7 @@ def _modify(info: LunInfo, part: _Part, data: memoryview, flags: int) -> Exchang
         if not isinstance(reply, ScsiError):
             return
         failure = reply
-        if _is_refused(failure):
+        if failure.is_refusal:
             # A device without the command: the last one to write a block wins.
             succeed((yield Request(cdb.write_16(part.lba, 1, flags), data_out=wanted)))
             return
@@ -220,7 +220,7 @@ def trim(info: LunInfo, offset_bytes: int, length_bytes: int, *, fua: bool) -> E
     for request in _unmap_requests(info, first, blocks):
         reply = yield request
         if isinstance(reply, ScsiError):
-            if _is_refused(reply):
+            if reply.is_refusal:
                 # It would refuse the other pieces too, of which 64 bits of length make millions.
                 break
             raise reply
@@ -261,7 +261,7 @@ def _zero_blocks(info: LunInfo, first: int, blocks: int, *, no_hole: bool) -> Ex
     for lba, count in _pieces(first, blocks, info.limits.max_write_same):
         reply = yield Request(cdb.write_same_16(lba, count, flags))
         if isinstance(reply, ScsiError):
-            if not _is_refused(reply):
+            if not reply.is_refusal:
                 raise reply
             yield from _write_zero_blocks(info, lba, first + blocks - lba)
             return
@@ -281,13 +281,3 @@ def cache(info: LunInfo, offset_bytes: int, length_bytes: int) -> Exchange[None]
     blocks = -(-(offset_bytes + length_bytes) // size) - first
     for lba, count in _pieces(first, blocks, 0):
         yield Request(cdb.pre_fetch_16(lba, count))
-
-
-def _is_refused(error: ScsiError) -> bool:
-    """Whether the device does not do such commands, rather than failed at this one."""
-    sense = error.reply.sense
-    return (
-        sense is not None
-        and sense.key == SenseKey.ILLEGAL_REQUEST
-        and sense.asc in (0x20, 0x24, 0x26)
-    )

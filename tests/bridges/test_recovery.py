@@ -243,3 +243,24 @@ def test_retries_and_refreshes_share_one_count() -> None:
     actions = [Action.RETRY, Action.REFRESH] * 5
     delays_s = [budget.next_delay_s(action, 0.0) for action in actions]
     assert delays_s == [0.0] * 8 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "is_refusal"),
+    [
+        (SenseKey.ILLEGAL_REQUEST, 0x2000, True),
+        (SenseKey.ILLEGAL_REQUEST, 0x2400, True),
+        (SenseKey.ILLEGAL_REQUEST, 0x2600, True),
+        (SenseKey.ILLEGAL_REQUEST, 0x2100, False),
+        (SenseKey.MEDIUM_ERROR, 0x2400, False),
+    ],
+)
+def test_refusals_are_what_the_device_does_not_do(
+    key: SenseKey, code: int, is_refusal: bool
+) -> None:
+    reply = Reply(Status.CHECK_CONDITION, Sense(key, code), 0)
+    assert ScsiError(bytes(16), reply).is_refusal is is_refusal
+
+
+def test_a_status_without_sense_data_is_no_refusal() -> None:
+    assert not ScsiError(bytes(16), Reply(Status.BUSY, None, 0)).is_refusal
