@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from bridges.exchange import Exchange, Request
 from bridges.lun import LunInfo, probe
 from bridges.recovery import Action, Reply, RetryBudget, ScsiError, decide, reply_of
+from bridges.turns import Turns
 from scsi_backend.io.trampoline import Trampoline
 from scsi_backend.servers.command import Command
 from scsi_backend.target.nexus import ItlNexus
@@ -43,6 +44,8 @@ class LunClient:
     def __init__(self, nexus: ItlNexus, clock: Clock) -> None:
         self.nexus = nexus
         self.clock = clock
+        # Of the requests that change blocks in part, whichever connection they came by.
+        self.turns = Turns()
         # Called after the LUN was looked at again because it said that something changed.
         self.on_change: Callable[[], None] | None = None
 

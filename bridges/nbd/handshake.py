@@ -49,9 +49,8 @@ class Handshake:
     chose one, ``resume()`` when an answer that took time is there and further bytes can be handled.
     ``start_tls()`` is called right after the reply that accepts STARTTLS was sent; ``secured`` has
     to be called when TLS is up. While ``is_full()`` no further exports are listed; the connection
-    shows the bytes again that were left when it is full no more. ``note(text)`` takes what the
-    administrator should hear of, once at most: refusals that only another configuration mends, the
-    server's or the client's.
+    shows the bytes again that were left when it is full no more. ``note(text)`` hears, once at
+    most, of a refusal that only another configuration mends, the server's or the client's.
     """
 
     receive_limit_bytes = 0
@@ -181,8 +180,7 @@ class Handshake:
     def _refuse(self, option: int, error: OptionError) -> None:
         if error.reply in _NOTED and not self._has_noted:
             self._has_noted = True
-            name = Option(option).name if option in _RULES else f"option {option}"
-            self._note(f"{name} refused: {error.text}")
+            self._note(error.text)
         self._send(option_reply(option, error.reply, error.text.encode()))
 
     def _abort(self, option: Option, data: bytes) -> None:

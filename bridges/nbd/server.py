@@ -80,7 +80,7 @@ class _Connection:
             tls,
             self._start_tls,
             lambda: stream.is_full,
-            lambda text: _log.warning("%s: %s", stream.peer, text),
+            lambda text: _log.warning("%s: refused: %s", stream.peer, text),
         )
         self._timer: asyncio.TimerHandle | None = None
 

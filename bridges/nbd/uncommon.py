@@ -22,10 +22,10 @@ from bridges.nbd.negotiated import Negotiated
 from bridges.nbd.replies import Replies, StructuredOnly
 from bridges.nbd.requests import Refusal, check, status_filter
 from bridges.nbd.transfer import PlainLimits, Transfer
-from bridges.nbd.turns import Turn, Turns
 from bridges.nbd.wire import Command, CommandFlag, Error, ExtentFlag
 from bridges.recovery import ScsiError
 from bridges.stream_session import PeerError
+from bridges.turns import Turn
 from scsi_backend.t10.sense import Sense, SenseKey
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ class Uncommon(Answers):
         super().__init__(connection, client, negotiated)
         self._negotiated = negotiated
         self._limits = PlainLimits.of(client.info, is_extended=self._form.is_extended)
-        self._turns = Turns()
         self._skip_bytes = 0
         self._skip_reply: tuple[Request, Refusal | None] | None = None
         self._has_noted_partial_blocks = False
@@ -190,16 +189,18 @@ class Uncommon(Answers):
             self._client.run(exchange, done)
             return
 
+        turns = self._client.turns
+
         def begin(turn: Turn) -> None:
             def ended(outcome: ScsiError | None) -> None:
                 try:
                     done(outcome)
                 finally:
-                    self._turns.leave(turn)
+                    turns.leave(turn)
 
             self._client.run(exchange, ended)
 
-        self._turns.enter(blocks, begin)
+        turns.enter(blocks, begin)
 
     def _read_by_exchange(self, request: Request) -> None:
         """READ into the reply's memory, with as many commands as it takes."""

@@ -129,16 +129,14 @@ def test_starttls_is_refused_by_policy_where_tls_is_off() -> None:
 def test_the_log_hears_once_of_clients_that_want_tls_where_it_is_off() -> None:
     peer = _peer(TlsMode.OFF)
     peer.ask(option(STARTTLS), option(STARTTLS), option(PEEK_EXPORT), go("none"))
-    assert peer.notes == ["STARTTLS refused: TLS is switched off here"]
+    assert peer.notes == ["TLS is switched off here"]
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(GO, "GO"), (LIST, "LIST"), (0xFFFFFFFF, "option 4294967295")]
-)
-def test_the_log_hears_once_of_clients_without_the_required_tls(number: int, name: str) -> None:
+@pytest.mark.parametrize("number", [GO, LIST, 0xFFFFFFFF])
+def test_the_log_hears_once_of_clients_without_the_required_tls(number: int) -> None:
     peer = _peer(TlsMode.REQUIRE)
     peer.ask(option(number), option(INFO))
-    assert peer.notes == [f"{name} refused: TLS is required: send STARTTLS first"]
+    assert peer.notes == ["TLS is required: send STARTTLS first"]
 
 
 @pytest.mark.parametrize("mode", [TlsMode.ON, TlsMode.REQUIRE])

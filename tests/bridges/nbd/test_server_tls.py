@@ -242,7 +242,7 @@ class TestRefusal:
             client.greet()
             client.send(proto.go("disk"))
             assert client.option_reply()[0] == TLS_REQUIRED
-        refusal = "GO refused: TLS is required: send STARTTLS first"
+        refusal = "refused: TLS is required: send STARTTLS first"
         assert warnings(caplog) == [f"127.0.0.1: {refusal}"]
         seen = run("qemu-img", "info", site.uri(site.alice, "nbd").partition("?")[0])
         assert seen.returncode != 0

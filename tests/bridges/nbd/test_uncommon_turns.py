@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bridges.nbd.conftest import OpenLink
-from tests.bridges.nbd.link import Link
+from tests.bridges.nbd.forms import Form
+from tests.bridges.nbd.link import Link, negotiated
 from tests.bridges.nbd.proto import WRITE_ZEROES
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 
@@ -41,6 +42,19 @@ def test_more_writes_to_one_block_than_tries_all_succeed(slow: Link) -> None:
     slow.vdisk.release_all()
     assert slow.errors() == [(cookie, 0) for cookie in range(count)]
     assert slow.vdisk.blocks(0, 1)[1:3] == (count - 1).to_bytes(2, "big")
+
+
+def test_connections_of_one_initiator_take_turns_too(slow: Link, form: Form) -> None:
+    other = Link.on(slow.lun, slow.vdisk, form, negotiated(form))
+    for offset in range(0, BLOCK, 2):
+        slow.send(slow.write(offset, offset, DISTINCT[offset : offset + 1]))
+        other.send(other.write(offset, offset + 1, DISTINCT[offset + 1 : offset + 2]))
+    slow.vdisk.release_all()
+    expected = [(cookie, 0) for cookie in range(0, BLOCK, 2)]
+    assert slow.errors() == other.errors() == expected
+    assert slow.vdisk.blocks(0, 1) == DISTINCT
+    assert len(slow.cdbs) == 2 * BLOCK
+    other.close()
 
 
 def test_zeroes_take_their_turn_among_writes(slow: Link) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.nbd.turns import Turn, Turns
+from bridges.turns import Turn, Turns
 
 
 class Crowd:
@@ -97,3 +97,20 @@ def test_requests_that_end_at_once_do_not_pile_up_on_the_stack() -> None:
         turns.enter(frozenset({1}), at_once)
     turns.leave(first[0])
     assert ended == 10_000
+
+
+def test_request_that_breaks_down_keeps_nobody_from_its_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crowd = Crowd()
+    crowd.enter("a", 1)
+
+    def break_down(turn: Turn) -> None:
+        crowd.turns.leave(turn)
+        raise ZeroDivisionError
+
+    crowd.turns.enter(frozenset({1}), break_down)
+    crowd.enter("b", 1)
+    crowd.end("a")
+    assert crowd.begun == ["a", "b"]
+    assert [record.message for record in caplog.records] == ["completion callback failed"]

@@ -3,14 +3,17 @@
 
 Such a request reads its block, changes it, and begins again where somebody else has changed the
 block meanwhile. A thousand of them at once for one block would do so a million times, and fail in
-the end although nobody else was there. What they do to the medium is ``translate``'s business.
+the end although nobody else was there. What they do to the medium is the bridges' business.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
 
 # More at once make nothing faster, but take memory, and time in the device's lock.
 _MAX_RUNNING = 64
@@ -27,7 +30,7 @@ class Turn:
 
 
 class Turns:
-    """The requests of one connection that change blocks in part, in the order of their arrival.
+    """The requests of one initiator that change blocks in part, in the order of their arrival.
 
     Each waits for earlier ones only, so there is no circle of waiting.
     """
@@ -74,7 +77,13 @@ class Turns:
         try:
             while self._ready and self._running < _MAX_RUNNING:
                 self._running += 1
-                turn = self._ready.popleft()
-                turn.begin(turn)
+                self._begin(self._ready.popleft())
         finally:
             self._is_starting = False
+
+    def _begin(self, turn: Turn) -> None:
+        try:
+            turn.begin(turn)
+        except Exception:
+            # It may be another connection's; those behind it must still have their turn.
+            _log.exception("completion callback failed")
