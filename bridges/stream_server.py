@@ -144,8 +144,8 @@ class StreamServer:
 
     @property
     def peers(self) -> Mapping[str, int]:
-        """The names of the clients, and how many connections each has."""
-        return Counter(stream.peer for stream in self._clients)
+        """The initiators that clients stand for, and how many connections each has."""
+        return Counter(stream.initiator for stream in self._clients)
 
     def start(self) -> None:
         """Listen; raises OSError, with nothing left open, if any address cannot be had."""

@@ -103,8 +103,10 @@ class _Connection:
         self._stream.start_tls(self._credentials.context(), self._secured)
 
     def _secured(self, certificate: Certificate | None) -> None:
-        name = self._stream.peer if certificate is None else initiator_name(certificate)
-        _log.info("%s: TLS as initiator %s", self._stream.peer, name)
+        stream = self._stream
+        name = stream.peer if certificate is None else initiator_name(certificate)
+        _log.info("%s: TLS as initiator %s", stream.peer, name)
+        stream.initiator = name
         self._handshake.secured(LunExports(self._backend, self._pool, name))
 
     def _transmit(self, export: Export, negotiated: Negotiated) -> None:

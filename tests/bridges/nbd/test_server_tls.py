@@ -200,6 +200,13 @@ class TestInitiators:
         with site.connect(), site.connect(), site.connect(bob):
             assert site.initiators() == ["tls:CN=alice", "tls:CN=bob"]
 
+    def test_connections_are_counted_by_initiator(self, open_site: Open) -> None:
+        site = open_site(TlsMode.ON)
+        plain = Client(site.serving.tcp()).begin("disk")
+        with site.connect(), site.connect(), plain:
+            peers = site.serving.call(lambda: dict(site.serving.server.peers))
+        assert peers == {"tls:CN=alice": 2, "127.0.0.1": 1}
+
     def test_addresses_name_those_who_are_not_asked(self, open_site: Open) -> None:
         site = open_site(verify_peer=False)
         with site.connect(), site.connect(site.nobody):
