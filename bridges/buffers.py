@@ -95,10 +95,12 @@ class Outgoing:
         return start
 
     def _next_chunk(self, length_bytes: int) -> Chunk:
+        # First, because it may be that there is no memory.
+        fresh = Chunk(self._sgv, max(CHUNK_BYTES, length_bytes))
         self._retired[self.chunk] = self._tail
         self._release(self.chunk, 1)
-        self.chunk = Chunk(self._sgv, max(CHUNK_BYTES, length_bytes))
-        return self.chunk
+        self.chunk = fresh
+        return fresh
 
     def _release(self, chunk: Chunk, uses: int) -> None:
         chunk.release(uses)

@@ -6,16 +6,20 @@ The fast path is ``nexus.submit`` itself; only a command that did not end with G
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from bridges.exchange import Exchange, Request
 from bridges.lun import LunInfo, probe
 from bridges.recovery import Action, Reply, RetryBudget, ScsiError, decide, reply_of
+from bridges.sparing_log import SparingLog
 from bridges.turns import Turns
 from scsi_backend.io.trampoline import Trampoline
 from scsi_backend.servers.command import Command
 from scsi_backend.target.nexus import ItlNexus
+
+_log = logging.getLogger(__name__)
 
 OutcomeT = TypeVar("OutcomeT")
 
@@ -44,6 +48,8 @@ class LunClient:
     def __init__(self, nexus: ItlNexus, clock: Clock) -> None:
         self.nexus = nexus
         self.clock = clock
+        # For commands that failed for good, of which a client can have as many as it likes.
+        self.failures = SparingLog(clock.time, _log.warning)
         # Of the requests that change blocks in part, whichever connection they came by.
         self.turns = Turns()
         # Called after the LUN was looked at again because it said that something changed.

@@ -144,6 +144,11 @@ class Stream:
         """Whether bytes of a file can leave without a copy of them."""
         return self._transport.send_file is not None
 
+    @property
+    def send_file_from_bytes(self) -> int:
+        """How many bytes have to leave for that to cost less than a copy."""
+        return self._transport.send_file_from_bytes
+
     def commit_with_file(
         self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
     ) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from bridges.listen import Listen
 from bridges.listeners import Address, Listener, peer_name
+from bridges.sparing_log import SparingLog
 from bridges.spin import Spinner
 from bridges.stream import Stream
 from scsi_backend.io.sgv import SgvCache
@@ -24,8 +25,6 @@ _log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 10.0
 # Each may keep some tens of MiB busy; descriptors usually run out before.
 MAX_CONNECTIONS = 4096
-# Whoever is refused may try again as fast as it can: the log shall not grow as fast.
-_REFUSALS_LOGGED_EVERY_S = 1.0
 
 
 class Connection(Protocol):
@@ -65,25 +64,6 @@ class _Client:
     ended: Callable[[], None] | None
 
 
-@dataclass(slots=True)
-class _Refusals:
-    """Logs refusals, the first of each second; the others are counted."""
-
-    clock: Callable[[], float]
-    quiet_until_s: float = 0.0
-    unlogged: int = 0
-
-    def log(self, name: str, reason: str) -> None:
-        now_s = self.clock()
-        if now_s < self.quiet_until_s:
-            self.unlogged += 1
-            return
-        others = f" (and {self.unlogged} others before)" if self.unlogged else ""
-        _log.warning("%s: refused: %s%s", name, reason, others)
-        self.quiet_until_s = now_s + _REFUSALS_LOGGED_EVERY_S
-        self.unlogged = 0
-
-
 class StreamServer:
     """Owns the listeners and the streams.
 
@@ -117,7 +97,7 @@ class StreamServer:
             gate.listener = Listener(loop, gate.listen.address, accepted, gate.listen.passed)
             self._listeners.append(gate.listener)
         self._clients: dict[Stream, _Client] = {}
-        self._refusals = _Refusals(loop.time)
+        self._refusals = SparingLog(loop.time, _log.warning)
         self._idle: asyncio.Future[None] | None = None
 
     @property
@@ -207,7 +187,7 @@ class StreamServer:
             sock.close()
             return False
         if refusal:
-            self._refusals.log(name, refusal)
+            self._refusals.log(f"{name}: refused: {refusal}")
             sock.close()
             return False
         stream = Stream(

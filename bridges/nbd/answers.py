@@ -37,6 +37,10 @@ class Connection(Protocol):
         """Whether ``commit_with_file`` saves a copy."""
 
     @property
+    def send_file_from_bytes(self) -> int:
+        """How long a READ has to be for that."""
+
+    @property
     def is_full(self) -> bool:
         """Whether no more requests are to be handled for now."""
 
@@ -97,5 +101,5 @@ class Answers:
         error = error_of(failure.reply, command) or Error.EIO
         text = str(failure)
         name = self._client.nexus.unit.name
-        _log.warning("%s: %s: %s: %s", self._connection.peer, name, text, error.name)
+        self._client.failures.log(f"{self._connection.peer}: {name}: {text}: {error.name}")
         self._reply(self._form.failure(cookie, offset, error, text, error_offset))

@@ -28,8 +28,6 @@ from scsi_backend.t10.cdb import FUA_BIT, read_16, write_16
 # Payloads up to this are used where they were received; larger ones get memory of their own, so
 # that they need not be copied when the chunk is full.
 _IN_PLACE_BYTES = 64 << 10
-# From here on sending from the page cache costs less than a copy.
-_LONG_READ_BYTES = 32 << 10
 _NEVER = wire.MAX_PAYLOAD_BYTES + 1
 _ZEROS = bytes(64 << 10)
 
@@ -56,7 +54,9 @@ class TransmissionSession(Uncommon):
         self._header_bytes = form.request.size
         self._read_header_bytes = form.read_header_bytes
         self._put_read_header = form.put_read_header
-        self._long_read_bytes = _LONG_READ_BYTES if connection.can_send_files else _NEVER
+        self._long_read_bytes = (
+            connection.send_file_from_bytes if connection.can_send_files else _NEVER
+        )
         self.receive_limit_bytes = 0
         self.direct: memoryview | None = None
         # The WRITE whose payload is being received into memory of its own.

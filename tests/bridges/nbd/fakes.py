@@ -130,6 +130,7 @@ class MemoryConnection:
         self.is_full = False
         self.peer = "test"
         self.can_send_files = False
+        self.send_file_from_bytes = 32 << 10
         self.rest = b""
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
