@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tests.bridges.daemon_process import DaemonProcess, daemon
 from tests.interop.doors import DISK_BYTES, NbdDoor, NbdkitProcess, Tools, configuration
 
 DOORS = ("daemon-unix", "daemon-tcp", "plugin-file", "plugin-daemon")
+
+# Linux has a tmpfs there (shm_open(3)).
+_SHARED_MEMORY = "/dev/shm"
 
 
 @pytest.fixture
@@ -31,9 +35,23 @@ def nbd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the images, the configuration and the sockets are."""
     folder = tmp_path_factory.mktemp("nbd")
     for name in ("disk", "blocks4k", "frozen", "embedded"):
-        with (folder / f"{name}.img").open("wb") as image:
-            image.truncate(DISK_BYTES)
+        _make_image(folder / f"{name}.img")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nbd_memory(nbd_folder: Path) -> Iterator[Path]:
+    """Where an image is of which the kernel knows at once what is a hole: a tmpfs."""
+    with tempfile.TemporaryDirectory(prefix="nbd-", dir=_SHARED_MEMORY) as folder:
+        _make_image(Path(folder, "sparse.img"))
+        # Its name among the others.
+        (nbd_folder / "sparse.img").symlink_to(Path(folder, "sparse.img"))
+        yield Path(folder)
+
+
+def _make_image(path: Path) -> None:
+    with path.open("wb") as image:
+        image.truncate(DISK_BYTES)
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +64,10 @@ def nbd_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def nbd_daemon(nbd_folder: Path, nbd_port: int) -> Iterator[DaemonProcess]:
+def nbd_daemon(nbd_folder: Path, nbd_memory: Path, nbd_port: int) -> Iterator[DaemonProcess]:
     """``scst-bridge serve``; it must end well, and never have been surprised."""
     conf = nbd_folder / "scst.conf"
-    conf.write_text(configuration(nbd_folder, nbd_port))
+    conf.write_text(configuration(nbd_folder, nbd_memory, nbd_port))
     with daemon(conf) as process:
         yield process
         assert process.stop(signal.SIGTERM) == 0, process.errors
@@ -98,6 +116,12 @@ def open_door(
 @pytest.fixture(params=DOORS)
 def door(request: pytest.FixtureRequest, open_door: Callable[[str], NbdDoor]) -> NbdDoor:
     """Each door in turn."""
+    return open_door(request.param)
+
+
+@pytest.fixture(params=[name for name in DOORS if name.startswith("daemon")])
+def daemon_door(request: pytest.FixtureRequest, open_door: Callable[[str], NbdDoor]) -> NbdDoor:
+    """Each door of the daemon in turn."""
     return open_door(request.param)
 
 

@@ -23,11 +23,20 @@ import pytest
 
 from tests.bridges.daemon_process import until
 
+ROOT = Path(__file__).parents[2]
+PYTHON = "/usr/bin/python3"
 MIB = 1 << 20
 DISK_BYTES = 64 * MIB
 TOOL_TIMEOUT_S = 60.0
 # nbdkit with a serialized thread model ignores SIGTERM while a client is connected.
 NBDKIT_GRACE_S = 5.0
+# The daemon's exports, and the files behind them.
+IMAGES = {
+    "disk": "disk.img",
+    "disk/7": "blocks4k.img",
+    "frozen": "frozen.img",
+    "sparse": "sparse.img",
+}
 DEBIAN_PACKAGES = {
     "certtool": "gnutls-bin",
     "fio": "fio",
@@ -47,6 +56,12 @@ class NbdDoor:
     uri: str
     image: Path
     is_nbdkit: bool = False
+
+    def export(self, name: str) -> NbdDoor:
+        """Another export of the daemon."""
+        assert not self.is_nbdkit, "its exports have no names"
+        uri = self.uri.replace("/disk", f"/{name}", 1)
+        return NbdDoor(uri, self.image.with_name(IMAGES[name]))
 
 
 def program() -> str:
@@ -87,6 +102,10 @@ class Tools:
         done = self.try_run(*words)
         assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def run_module(self, name: str, *words: str) -> str:
+        """Run a module of this package with Debian's own interpreter, which has libnbd."""
+        return self.run("env", f"PYTHONPATH={ROOT}", PYTHON, "-m", f"tests.interop.{name}", *words)
 
     def run_json(self, *words: str) -> Any:
         """Run a program that must succeed and print JSON."""
@@ -175,8 +194,8 @@ class NbdkitProcess:
         self.process.wait()
 
 
-def configuration(folder: Path, port: int) -> str:
-    """The daemon's disks and doors; the images lie in ``folder``."""
+def configuration(folder: Path, memory: Path, port: int) -> str:
+    """The daemon's disks and doors; images lie in ``folder``, that of a sparse one in memory."""
     return f"""\
 HANDLER vdisk_fileio {{
     DEVICE disk {{
@@ -192,6 +211,10 @@ HANDLER vdisk_fileio {{
         filename "{folder}/frozen.img"
         read_only 1
     }}
+    DEVICE sparse {{
+        filename "{memory}/sparse.img"
+        thin_provisioned 1
+    }}
 }}
 TARGET_DRIVER nbd {{
     listen "unix:{folder}/nbd.sock"
@@ -203,6 +226,10 @@ TARGET_DRIVER nbd {{
     }}
     TARGET frozen {{
         LUN 0 frozen
+        enabled 1
+    }}
+    TARGET sparse {{
+        LUN 0 sparse
         enabled 1
     }}
     TARGET hidden {{

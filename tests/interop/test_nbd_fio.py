@@ -53,6 +53,28 @@ def test_trims_among_the_writes(tools: Tools, unix_door: NbdDoor) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "lengths", [("--bs=4k",), ("--bsrange=512-64k", "--blockalign=512")], ids=" ".join
+)
+def test_four_jobs_verify_a_region_each(
+    tools: Tools, daemon_door: NbdDoor, lengths: tuple[str, ...]
+) -> None:
+    _fio(
+        tools,
+        daemon_door.uri,
+        "--rw=randwrite",
+        *lengths,
+        "--iodepth=16",
+        "--numjobs=4",
+        "--thread",
+        "--group_reporting",
+        "--size=8m",
+        "--offset_increment=16m",
+        "--verify=crc32c",
+        "--do_verify=1",
+    )
+
+
 @pytest.mark.parametrize("rw", ["randread", "randwrite"])
 def test_four_connections_at_once(tools: Tools, unix_door: NbdDoor, rw: str) -> None:
     _fio(

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.interop.doors import DISK_BYTES, NbdDoor, Tools, program
+from tests.interop.doors import DISK_BYTES, MIB, NbdDoor, Tools, program
 
-OpenDoor = Callable[[str], NbdDoor]
-
-THIN = {
+THIN: dict[str, object] = {
     "export-size": DISK_BYTES,
     "is_read_only": False,
     "can_cache": True,
+    "can_df": True,
+    "can_fast_zero": True,
     "can_flush": True,
     "can_fua": True,
     "can_multi_conn": True,
@@ -23,7 +21,44 @@ THIN = {
     "block_size_minimum": 512,
     "block_size_preferred": 4096,
     "block_size_maximum": 32 << 20,
+    "contexts": ["base:allocation"],
 }
+# What other exports of the daemon have in place of that.
+OTHERS: dict[str, dict[str, object]] = {
+    "disk": {"is_rotational": False, "description": "disk"},
+    "disk/7": {
+        "block_size_minimum": 4096,
+        "can_trim": False,
+        "is_rotational": True,
+        "description": "blocks4k",
+    },
+    "frozen": {
+        "is_read_only": True,
+        "can_fast_zero": False,
+        "can_trim": False,
+        "can_zero": False,
+        "is_rotational": True,
+        "description": "frozen",
+    },
+    "sparse": {"is_rotational": True, "description": "sparse"},
+}
+# The words of --can and --is, and the facts that they ask for.
+CAN = {
+    "cache": "can_cache",
+    "df": "can_df",
+    "fast-zero": "can_fast_zero",
+    "flush": "can_flush",
+    "fua": "can_fua",
+    "multi-conn": "can_multi_conn",
+    "trim": "can_trim",
+    "zero": "can_zero",
+}
+IS = {"read-only": "is_read_only", "rotational": "is_rotational"}
+
+
+def _export_facts(name: str) -> dict[str, object]:
+    """What nbdinfo is to say of one of the daemon's exports."""
+    return {**THIN, "export-name": name, "export-size-str": "64M", **OTHERS[name]}
 
 
 def _facts(tools: Tools, uri: str) -> dict[str, object]:
@@ -35,58 +70,94 @@ def _facts(tools: Tools, uri: str) -> dict[str, object]:
 def test_nbdinfo_shows_what_every_door_can_do(tools: Tools, door: NbdDoor) -> None:
     facts = _facts(tools, door.uri)
     assert {name: facts[name] for name in THIN} == THIN
-    # nbdkit has structured replies; and it aborts on a fast zero from a client to which it did not
-    # offer one, so the plugin does.
-    assert facts["can_df"] is facts["can_fast_zero"] is door.is_nbdkit
 
 
-def test_nbdinfo_shows_blocks_of_4096_bytes(tools: Tools, unix_door: NbdDoor) -> None:
-    facts = _facts(tools, unix_door.uri.replace("/disk?", "/disk/7?"))
-    names = ("block_size_minimum", "can_trim", "is_rotational", "export-size")
-    assert [facts[name] for name in names] == [4096, False, True, DISK_BYTES]
-
-
-def test_nbdinfo_shows_a_read_only_export(tools: Tools, unix_door: NbdDoor) -> None:
-    facts = _facts(tools, unix_door.uri.replace("/disk?", "/frozen?"))
-    names = ("is_read_only", "can_trim", "can_zero", "can_flush")
-    assert [facts[name] for name in names] == [True, False, False, True]
+@pytest.mark.parametrize("name", OTHERS)
+def test_nbdinfo_shows_all_there_is_about_an_export(
+    tools: Tools, daemon_door: NbdDoor, name: str
+) -> None:
+    uri = daemon_door.export(name).uri
+    shown = tools.run_json("nbdinfo", "--json", uri)
+    (facts,) = shown.pop("exports")
+    # What file(1) makes of whatever is on the disk.
+    assert facts.pop("content")
+    assert facts == {**_export_facts(name), "uri": uri}
+    assert shown == {"protocol": "newstyle-fixed", "TLS": False, "structured": True}
 
 
 def test_nbdinfo_describes_in_words(tools: Tools, unix_door: NbdDoor) -> None:
     shown = tools.run("nbdinfo", unix_door.uri)
-    assert shown.startswith("protocol: newstyle-fixed without TLS, using simple packets\n")
-    assert 'export="disk":\n\texport-size: 67108864 (64M)\n' in shown
-    assert "\tis_rotational: false\n" in shown
+    assert shown.startswith("protocol: newstyle-fixed without TLS, using structured packets\n")
+    assert 'export="disk":\n\tdescription: disk\n\texport-size: 67108864 (64M)\n' in shown
+    assert "\tcontexts:\n\t\tbase:allocation\n\tis_rotational: false\n" in shown
 
 
-def test_nbdinfo_tells_the_size_and_answers_yes_or_no(tools: Tools, unix_door: NbdDoor) -> None:
-    assert tools.run("nbdinfo", "--size", unix_door.uri) == f"{DISK_BYTES}\n"
-    assert tools.try_run("nbdinfo", "--can", "trim", unix_door.uri).returncode == 0
-    frozen = unix_door.uri.replace("/disk?", "/frozen?")
-    assert tools.try_run("nbdinfo", "--can", "trim", frozen).returncode == 2
-    assert tools.try_run("nbdinfo", "--is", "read-only", frozen).returncode == 0
+@pytest.mark.parametrize("name", OTHERS)
+def test_nbdinfo_tells_the_size_and_answers_yes_or_no(
+    tools: Tools, unix_door: NbdDoor, name: str
+) -> None:
+    uri, facts = unix_door.export(name).uri, _export_facts(name)
+    assert tools.run("nbdinfo", "--size", uri) == f"{DISK_BYTES}\n"
+    asked = [("--can", word, facts[fact]) for word, fact in CAN.items()]
+    asked += [("--is", word, facts[fact]) for word, fact in IS.items()]
+    asked += [("--can", "connect", True), ("--can", "write", not facts["is_read_only"])]
+    asked += [("--can", "structured-reply", True), ("--is", "tls", False)]
+    for option, word, is_true in asked:
+        done = tools.try_run("nbdinfo", option, word, uri)
+        assert (done.returncode, done.stderr) == (0 if is_true else 2, ""), word
 
 
-def test_nbdinfo_lists_the_exports_of_enabled_targets(tools: Tools, unix_door: NbdDoor) -> None:
-    listed = tools.run_json("nbdinfo", "--list", "--json", unix_door.uri)["exports"]
-    assert [(export["export-name"], export["description"]) for export in listed] == [
-        ("disk", "disk"),
-        ("disk/7", "blocks4k"),
-        ("frozen", "frozen"),
+def test_nbdinfo_lists_the_exports_of_enabled_targets(tools: Tools, daemon_door: NbdDoor) -> None:
+    listed = tools.run_json("nbdinfo", "--list", "--json", daemon_door.uri)["exports"]
+    uris = [daemon_door.export(name).uri for name in OTHERS]
+    wanted = [_export_facts(name) for name in OTHERS]
+    for facts, uri in zip(wanted, uris, strict=True):
+        facts["uri"] = uri
+    assert listed == wanted
+    shown = tools.run("nbdinfo", "--list", daemon_door.uri)
+    names = [line for line in shown.splitlines() if line.startswith("export=")]
+    assert names == [f'export="{name}":' for name in OTHERS]
+
+
+def _map(tools: Tools, uri: str) -> list[tuple[int, int, str]]:
+    found = tools.run_json("nbdinfo", "--map", "--json", uri)
+    return [(each["offset"], each["length"], each["description"]) for each in found]
+
+
+def test_nbdinfo_maps_data_and_holes(tools: Tools, door: NbdDoor) -> None:
+    commands = ["discard 0 64M", "write 1M 1M", "write 8M 64k", "discard 1280k 256k"]
+    commands += ["write -z -u 1M 64k", "write 65472k 64k"]
+    words = [word for command in commands for word in ("-c", command)]
+    tools.run("qemu-io", "-f", "raw", *words, door.uri)
+    data, hole = "data", "hole,zero"
+    expected = [
+        (0, 1088 << 10, hole),
+        (1088 << 10, 192 << 10, data),
+        (1280 << 10, 256 << 10, hole),
+        (1536 << 10, 512 << 10, data),
+        (2 * MIB, 6 * MIB, hole),
+        (8 * MIB, 64 << 10, data),
+        (8 * MIB + (64 << 10), 56 * MIB - (128 << 10), hole),
+        (64 * MIB - (64 << 10), 64 << 10, data),
     ]
-    shown = tools.run("nbdinfo", "--list", unix_door.uri)
-    assert [line for line in shown.splitlines() if line.startswith("export=")] == [
-        'export="disk":',
-        'export="disk/7":',
-        'export="frozen":',
-    ]
+    assert _map(tools, door.uri) == expected
+    shown = tools.run("nbdinfo", "--map", "--totals", door.uri)
+    totals = {line.split()[-1]: int(line.split()[0]) for line in shown.splitlines()}
+    assert totals == {data: 832 << 10, hole: DISK_BYTES - (832 << 10)}
+
+
+@pytest.mark.parametrize("name", ["disk/7", "frozen"])
+def test_nbdinfo_maps_a_disk_that_is_not_thin_as_data(
+    tools: Tools, daemon_door: NbdDoor, name: str
+) -> None:
+    assert _map(tools, daemon_door.export(name).uri) == [(0, DISK_BYTES, "data")]
 
 
 @pytest.mark.parametrize("name", ["", "hidden", "disk/1", "none"])
 def test_other_exports_are_refused_with_a_reason(
     tools: Tools, unix_door: NbdDoor, name: str
 ) -> None:
-    uri = unix_door.uri.replace("/disk?", f"/{name}?")
+    uri = unix_door.uri.replace("/disk", f"/{name}", 1)
     done = tools.try_run("nbdinfo", uri)
     assert done.returncode == 1
     # libnbd's words for ERR_UNKNOWN; qemu shows the server's own.

@@ -115,10 +115,9 @@ def test_the_longest_requests(tools: Tools, door: NbdDoor, length: str) -> None:
 
 
 def test_blocks_of_4096_bytes(tools: Tools, unix_door: NbdDoor) -> None:
-    uri = unix_door.uri.replace("/disk?", "/disk/7?")
     _qemu_io(
         tools,
-        uri,
+        unix_door.export("disk/7").uri,
         "write -P 0x66 0 64k",
         "write -P 0x77 512 512",
         "read -P 0x66 0 512",
@@ -128,7 +127,7 @@ def test_blocks_of_4096_bytes(tools: Tools, unix_door: NbdDoor) -> None:
 
 
 def test_a_read_only_export_is_not_opened_for_writing(tools: Tools, unix_door: NbdDoor) -> None:
-    uri = unix_door.uri.replace("/disk?", "/frozen?")
+    uri = unix_door.export("frozen").uri
     done = tools.try_run("qemu-io", "-f", "raw", "-c", "write 0 512", uri)
     assert done.returncode == 1
     assert "Permission denied" in done.stderr
@@ -136,8 +135,51 @@ def test_a_read_only_export_is_not_opened_for_writing(tools: Tools, unix_door: N
     assert shown.startswith("read 1048576/1048576 bytes at offset 0\n")
 
 
-def test_map_shows_the_whole_disk(tools: Tools, unix_door: NbdDoor) -> None:
-    # Without block status everything counts as data.
-    runs = tools.run_json("qemu-img", "map", "--output=json", "-f", "raw", unix_door.uri)
-    assert sum(run["length"] for run in runs) == DISK_BYTES
-    assert all(run["data"] for run in runs)
+def _map(tools: Tools, uri: str) -> list[tuple[int, int, bool]]:
+    """Start and length of each run, and whether it has data."""
+    found = tools.run_json("qemu-img", "map", "--output=json", "-f", "raw", uri)
+    assert all(run["data"] is not run["zero"] for run in found)
+    return [(run["start"], run["length"], run["data"]) for run in found]
+
+
+def test_map_shows_data_and_holes(tools: Tools, door: NbdDoor) -> None:
+    _qemu_io(
+        tools,
+        door.uri,
+        "discard 0 64M",
+        "write -P 0x11 1M 1M",
+        "write -z -u 1M 64k",
+        "discard 1536k 128k",
+        "write -P 0x22 32M 4k",
+        "write -z 40M 1M",
+    )
+    kib = 1 << 10
+    assert _map(tools, door.uri) == [
+        (0, 1088 * kib, False),
+        (1088 * kib, 448 * kib, True),
+        (1536 * kib, 128 * kib, False),
+        (1664 * kib, 384 * kib, True),
+        (2 * MIB, 30 * MIB, False),
+        (32 * MIB, 4 * kib, True),
+        (32 * MIB + 4 * kib, 32 * MIB - 4 * kib, False),
+    ]
+
+
+def test_map_of_a_disk_that_is_not_thin_shows_data(tools: Tools, daemon_door: NbdDoor) -> None:
+    uri = daemon_door.export("disk/7").uri
+    _qemu_io(tools, uri, "write -z -u 0 64M")
+    assert _map(tools, uri) == [(0, DISK_BYTES, True)]
+
+
+def test_convert_keeps_holes_both_ways(tools: Tools, door: NbdDoor, random_file: Path) -> None:
+    tools.run("nbdcopy", str(random_file), door.uri)
+    with tools.path("sparse").open("wb") as file:
+        file.truncate(DISK_BYTES)
+        file.seek(MIB)
+        file.write(random_file.read_bytes()[: 64 << 10])
+    common = ("qemu-img", "convert", "-f", "raw", "-O", "raw")
+    tools.run(*common, "-n", "sparse", door.uri)
+    assert [run for run in _map(tools, door.uri) if run[2]] == [(MIB, 64 << 10, True)]
+    tools.run(*common, door.uri, "out")
+    assert tools.path("out").read_bytes() == tools.path("sparse").read_bytes()
+    assert tools.path("out").stat().st_blocks * 512 <= 128 << 10
