@@ -18,6 +18,7 @@ DATA = 0
 HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO
 # What holes are made of, on whatever file system.
 UNIT = 65536
+LONG = 256 << 10
 
 
 def connect_for_extents(uri: str) -> Any:
@@ -110,22 +111,22 @@ def chunks_of(h: Any, offset: int, length: int, flags: int = 0) -> list[tuple[in
 
 
 def sparse_reads(uri: str) -> None:
-    # The image is in memory.
+    # The image is in memory, and only long reads are looked at for holes.
     h = connect(uri)
     h.trim(SIZE, 0)
-    h.pwrite(b"x" * UNIT, MIB)
-    assert chunks_of(h, 0, UNIT) == [(nbd.READ_HOLE, 0, UNIT)]
+    h.pwrite(b"x" * LONG, MIB)
+    assert chunks_of(h, 0, LONG) == [(nbd.READ_HOLE, 0, LONG)]
     assert chunks_of(h, 32 * MIB, 32 * MIB) == [(nbd.READ_HOLE, 32 * MIB, 32 * MIB)]
-    assert chunks_of(h, MIB, UNIT) == [(nbd.READ_DATA, MIB, UNIT)]
+    assert chunks_of(h, MIB, LONG) == [(nbd.READ_DATA, MIB, LONG)]
     # In one piece, as asked for.
-    assert chunks_of(h, 0, UNIT, nbd.CMD_FLAG_DF) == [(nbd.READ_DATA, 0, UNIT)]
-    for offset, length in ((0, BLOCK), (MIB - UNIT, 3 * UNIT), (MIB, 4 * MIB)):
+    assert chunks_of(h, 0, LONG, nbd.CMD_FLAG_DF) == [(nbd.READ_DATA, 0, LONG)]
+    for offset, length in ((0, BLOCK), (MIB - LONG, 3 * LONG), (MIB, 4 * MIB)):
         end = offset
         for _, at, count in chunks_of(h, offset, length):
             assert at == end
             end += count
         assert end == offset + length
-    assert h.pread(2 * MIB, 0) == bytes(MIB) + b"x" * UNIT + bytes(MIB - UNIT)
+    assert h.pread(2 * MIB, 0) == bytes(MIB) + b"x" * LONG + bytes(MIB - LONG)
     h.shutdown()
 
 

@@ -7,6 +7,7 @@ which none was offered aborts any model, so the plugin offers it, and refuses it
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -19,7 +20,7 @@ import pytest
 from tests.bridges.daemon_process import LocalDoor, configure, daemon, until
 from tests.bridges.nbd import proto
 from tests.bridges.nbd.client import Client
-from tests.bridges.nbd.proto import EINVAL, ENOTSUP, EPERM, FAST_ZERO, NO_HOLE, READ, WRITE_ZEROES
+from tests.bridges.nbd.proto import EIO, ENOTSUP, EPERM, FAST_ZERO, NO_HOLE, READ, WRITE_ZEROES
 from tests.interop.doors import NbdkitProcess, Tools
 from tests.scsi_backend.fakes import pattern
 
@@ -174,11 +175,12 @@ def test_an_export_name_of_any_bytes(nbdkit: NbdkitProcess) -> None:
     assert _serves_another(nbdkit)
 
 
-def test_an_error_is_a_few_lines_in_the_log(nbdkit: NbdkitProcess) -> None:
+def test_an_error_is_a_few_lines_in_the_log(nbdkit: NbdkitProcess, image: Path) -> None:
     with _client(nbdkit) as client:
         before = len(nbdkit.errors.splitlines())
-        assert client.call(READ, 1, BLOCK) == (EINVAL, b"")
-        until(lambda: "PluginError: READ not in blocks of 512 bytes" in nbdkit.errors, "logged")
+        os.truncate(image, 0)
+        assert client.call(READ, 0, BLOCK) == (EIO, b"")
+        until(lambda: "PluginError: READ(16): MEDIUM ERROR" in nbdkit.errors, "logged")
         assert len(nbdkit.errors.splitlines()) - before <= 5
 
 
