@@ -66,6 +66,13 @@ class Vdisk(ABC):
         """Say where a range lies, if it can be sent from there at once; None to have it read."""
         return None
 
+    def find_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> bool:
+        """Begin to find out whether nothing is stored in a range; tell whether that was begun.
+
+        ``done`` gets 1 for a hole, 0 where there are data, or a negated errno.
+        """
+        return False
+
     @abstractmethod
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """Fill ``view``; fewer bytes than its length mean that the backing store is too short."""

@@ -50,6 +50,12 @@ class VdiskFileio(Vdisk):
         is_sparse = self.is_thin_provisioned
         return self._file.locate_now(offset_bytes, length_bytes, is_sparse=is_sparse)
 
+    def find_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> bool:
+        """See ``Vdisk.find_hole``: only thin-provisioned disks have holes."""
+        if not self.is_thin_provisioned:
+            return False
+        return self._file.find_hole(offset_bytes, length_bytes, done)
+
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""
         self._file.read(view, offset_bytes, done)

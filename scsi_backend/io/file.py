@@ -80,6 +80,24 @@ class BackingFile:
             return None
         return FileRange(self.fd, offset_bytes)
 
+    def find_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> bool:
+        """Ask the file system whether it stores nothing in a range, off the caller's thread.
+
+        Tell whether that was begun: what a file in memory has is known at once. ``done`` gets 1
+        for a hole, 0 where there are data, or a negated errno.
+        """
+        if self._is_in_memory:
+            return False
+
+        def look() -> int:
+            # What lies behind the file's end is no hole, but an error that the read is to meet.
+            if offset_bytes + length_bytes > self.size_bytes:
+                return 0
+            return int(syscalls.is_hole(self.fd, offset_bytes, length_bytes))
+
+        self._engine.call(look, done)
+        return True
+
     def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
         """Fill ``view`` through the engine; fewer bytes mean end of file."""
         self._engine.read(self.fd, view, offset_bytes, done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from scsi_backend.io.located import ZEROS
 from scsi_backend.servers.command import CheckCondition, Command, Execute, ReadByReference
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
@@ -64,7 +65,6 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             if view is None or len(view) != length:
                 view = _find_data(unit, command, offset, length)
                 if view is None:
-                    command.complete()
                     return
                 length = len(view)
             moved = read_now(view, offset)
@@ -82,17 +82,34 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 def _find_data(
     unit: LogicalUnit, command: Command, offset_bytes: int, length_bytes: int
 ) -> memoryview | None:
-    """Return where to read to, None where the data were located and need not be read."""
-    if isinstance(command, ReadByReference):
-        command.located = unit.vdisk.locate_now(offset_bytes, length_bytes)
-        if command.located is not None:
-            command.data_in_length = length_bytes
-            return None
+    """Return where to read to, None where nothing is to be read, or not yet."""
+    if not isinstance(command, ReadByReference):
+        # An initiator with room for less than the CDB asks for gets that much (SAM-5 5.4.2).
+        view = command.data_in
+        return memoryview(bytearray()) if view is None else view[:length_bytes]
+    command.located = unit.vdisk.locate_now(offset_bytes, length_bytes)
+    if command.located is not None:
+        command.data_in_length = length_bytes
+        command.complete()
+        return None
+    looked = partial(_looked_for_hole, unit, command, offset_bytes, length_bytes)
+    if unit.vdisk.find_hole(offset_bytes, length_bytes, looked):
+        return None
+    command.data_in = command.provide(length_bytes)
+    return command.data_in
+
+
+def _looked_for_hole(
+    unit: LogicalUnit, command: ReadByReference, offset_bytes: int, length_bytes: int, result: int
+) -> None:
+    """Go on with a READ by reference when it is known whether anything is stored there."""
+    if result > 0:
+        command.located = ZEROS
+        command.data_in_length = length_bytes
+        command.complete()
+    else:
         command.data_in = command.provide(length_bytes)
-        return command.data_in
-    # An initiator that has room for less than the CDB asks for gets that much (SAM-5 5.4.2).
-    view = command.data_in
-    return memoryview(bytearray()) if view is None else view[:length_bytes]
+        _read_rest(unit, command, command.data_in, offset_bytes, 0)
 
 
 def _read_rest(

@@ -238,3 +238,26 @@ def test_a_descriptor_that_is_none_has_an_error() -> None:
         syscalls.cached_pages(-1, 0, 4096)
     with pytest.raises(OSError, match="Bad file descriptor"):
         syscalls.is_memory_hole(-1, 0, 4096)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "expected"),
+    [(MIB, MIB, 1), (0, MIB, 0), (MIB - 4096, MIB, 0), (4 * MIB - 4096, 8192, 0)],
+    ids=["hole", "data", "data first", "behind the end"],
+)
+def test_a_file_system_is_asked_for_a_hole(
+    tmp_path: Path, offset: int, length: int, expected: int
+) -> None:
+    file = opened(tmp_path / "file", b"x" * MIB, 4 * MIB)
+    if syscalls.is_in_memory(file.fd):
+        pytest.skip(f"{tmp_path} is in memory, where holes are known at once")
+    results: list[int] = []
+    assert file.find_hole(offset, length, results.append)
+    assert results == [expected]
+    file.close()
+
+
+def test_a_file_in_memory_need_not_be_asked(memory_path: Path) -> None:
+    file = opened(memory_path, b"", MIB)
+    assert not file.find_hole(0, MIB, lambda result: None)
+    file.close()

@@ -7,6 +7,7 @@ import errno
 
 import pytest
 
+from scsi_backend.io.engine import Done
 from scsi_backend.io.located import ZEROS, FileRange, Located
 from scsi_backend.servers.command import Command, ReadByReference
 from scsi_backend.servers.disk import disk
@@ -27,11 +28,20 @@ class LocatingVdisk(FaultyVdisk):
         super().__init__()
         self.place: Located | None = None
         self.asked: list[tuple[int, int]] = []
+        # What waits to hear whether there is a hole, once the disk has to be asked.
+        self.must_ask = False
+        self.waiting: list[Done] = []
 
     def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
         """See ``Vdisk.locate_now``."""
         self.asked.append((offset_bytes, length_bytes))
         return self.place
+
+    def find_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> bool:
+        """See ``Vdisk.find_hole``."""
+        if self.must_ask:
+            self.waiting.append(done)
+        return self.must_ask
 
 
 class Read(ReadByReference):
@@ -169,3 +179,29 @@ def test_by_reference_does_what_others_do_with_commands_that_read_nothing(
 ) -> None:
     read = start(initiator, cdbs.TEST_UNIT_READY)
     assert (read.status, read.memory, vdisk.asked) == (Status.GOOD, None, [])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_hole_that_has_to_be_asked_for_is_told_later(
+    initiator: Initiator, vdisk: LocatingVdisk, width: int
+) -> None:
+    vdisk.must_ask = True
+    read = start(initiator, cdbs.block(cdbs.READ, width, 4, 8))
+    assert read.data_in_length == 0
+    vdisk.waiting.pop()(1)
+    assert (read.status, read.located, read.memory) == (Status.GOOD, ZEROS, None)
+    assert read.data_in_length == 8 * BLOCK
+    assert read.completions == 1
+
+
+@pytest.mark.parametrize("answer", [0, -errno.EIO], ids=["data", "no answer"])
+def test_what_is_no_hole_is_read_after_all(
+    initiator: Initiator, vdisk: LocatingVdisk, answer: int
+) -> None:
+    vdisk.must_ask = True
+    read = start(initiator, cdbs.block(cdbs.READ, 16, 4, 8))
+    assert read.memory is None
+    vdisk.waiting.pop()(answer)
+    assert (read.status, read.located) == (Status.GOOD, None)
+    assert read.data == vdisk.blocks(4, 8)
+    assert read.completions == 1
