@@ -67,11 +67,14 @@ test: setup-test ## run every test
 	$(BIN)/python -m pytest
 
 FUZZ_STREAMS := 1000000
+FUZZ_CONNECTIONS := 20000
 FUZZ_SEED := 1
 
 .PHONY: fuzz
-fuzz: setup-dev ## a million spoilt NBD streams (FUZZ_STREAMS=..., FUZZ_SEED=...)
+fuzz: setup-dev ## a million spoilt NBD streams, and 20000 over sockets (FUZZ_STREAMS=...)
 	$(BIN)/python -m tests.bridges.nbd.fuzz --streams $(FUZZ_STREAMS) --seed $(FUZZ_SEED)
+	FUZZ_CONNECTIONS=$(FUZZ_CONNECTIONS) $(BIN)/python -m pytest -q \
+		tests/bridges/nbd/test_fuzz.py::test_spoilt_connections_disturb_nobody
 
 .PHONY: lint
 lint: setup-dev ## ruff and mypy --strict

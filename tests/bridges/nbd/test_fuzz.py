@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Thousands of spoilt conversations without sockets, and 500 with: nobody fails or babbles.
 
-``fuzz`` has as many more as one likes.
+``fuzz`` has as many more without sockets as one likes; FUZZ_CONNECTIONS is how many there are with.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import threading
@@ -27,6 +28,7 @@ from tests.scsi_backend.fakes import FaultyVdisk
 
 BLOCK = 512
 STREAMS = 500
+CONNECTIONS = int(os.environ.get("FUZZ_CONNECTIONS", "500"))
 
 
 @pytest.mark.parametrize("first", range(0, 5000, STREAMS))
@@ -70,6 +72,7 @@ def _verify_until(
             rounds.append(length)
 
 
+@pytest.mark.timeout(300 + CONNECTIONS / 20)
 def test_spoilt_connections_disturb_nobody(
     serve: Serve, image: Callable[[Backend], LogicalUnit]
 ) -> None:
@@ -83,7 +86,7 @@ def test_spoilt_connections_disturb_nobody(
         before = open_descriptors()
         thread.start()
         serving.until(lambda: len(rounds) > 0)
-        for number in range(500):
+        for number in range(CONNECTIONS):
             stream = _conversation(chooser)
             with Client(serving.unix() if number % 2 else serving.tcp()) as client:
                 _say(client, stream, chooser)
