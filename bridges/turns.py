@@ -27,6 +27,7 @@ class Turn:
     begin: Callable[[Turn], None]
     # How many of its blocks somebody else has.
     blockers: int = 0
+    has_left: bool = False
 
 
 class Turns:
@@ -56,7 +57,10 @@ class Turns:
             self._start()
 
     def leave(self, turn: Turn) -> None:
-        """A request that had its turn has ended."""
+        """A request that had its turn has ended; it may say so again."""
+        if turn.has_left:
+            return
+        turn.has_left = True
         self._running -= 1
         for block in turn.blocks:
             queue = self._queues[block]
@@ -87,3 +91,5 @@ class Turns:
         except Exception:
             # It may be another connection's; those behind it must still have their turn.
             _log.exception("completion callback failed")
+            if not turn.has_left:
+                self.leave(turn)

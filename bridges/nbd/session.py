@@ -15,9 +15,10 @@ from bridges.lun_client import LunClient
 from bridges.nbd import wire
 from bridges.nbd.answers import Connection
 from bridges.nbd.negotiated import Negotiated
+from bridges.nbd.requests import Refusal
 from bridges.nbd.transfer import LongRead, Transfer
 from bridges.nbd.uncommon import Request, Uncommon, is_structured
-from bridges.nbd.wire import Command
+from bridges.nbd.wire import Command, Error
 from bridges.recovery import ScsiError, reply_of
 from bridges.stream_session import PeerError
 from scsi_backend.io.located import FileRange
@@ -179,9 +180,9 @@ class TransmissionSession(Uncommon):
         assert isinstance(io, LongRead)
         self._count_no_more(io)
         if io.status:
-            if io.data_in is None:
-                # Tried again, it needs what every READ has.
-                io.data_in = self._reserve(io)
+            # Tried again, it needs what every READ has.
+            if io.data_in is None and not self._give_memory(io):
+                return
             self._client.recover(io, self._read_ended)
         elif io.has_memory:
             self.open_requests -= 1
@@ -190,6 +191,16 @@ class TransmissionSession(Uncommon):
             self._send_file(io, io.located)
         else:
             self._send_zeros(io)
+
+    def _give_memory(self, io: LongRead) -> bool:
+        """Give a READ memory that has ended without; if there is none, that is the reply."""
+        try:
+            io.data_in = self._reserve(io)
+        except (OSError, MemoryError) as error:
+            text = f"READ of {io.length_bytes} bytes: no memory: {error}"
+            self._refuse(io.cookie, io.offset, Refusal(Error.EIO, text))
+            return False
+        return True
 
     def _send_file(self, io: LongRead, where: FileRange) -> None:
         head = self._read_header_bytes
@@ -205,8 +216,9 @@ class TransmissionSession(Uncommon):
         form = self._form
         if is_structured(form):
             self._reply(form.hole(io.cookie, io.offset, io.length_bytes, io.offset, is_last=True))
-        else:
-            view = self._reserve(io)
+        elif self._give_memory(io):
+            view = io.data_in
+            assert view is not None
             for start in range(0, len(view), len(_ZEROS)):
                 piece = view[start : start + len(_ZEROS)]
                 piece[:] = _ZEROS[: len(piece)]

@@ -8,6 +8,7 @@ do the transfer at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +23,8 @@ from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.cdb import RANGE_6, RANGE_10, RANGE_12, RANGE_16, BlockRange
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense, SenseKey
+
+_log = logging.getLogger(__name__)
 
 _PROTECT_BITS = 0xE0
 # READ(6) and WRITE(6): a TRANSFER LENGTH of zero is 256 blocks (SBC-4 5.15).
@@ -107,9 +110,15 @@ def _looked_for_hole(
         command.located = ZEROS
         command.data_in_length = length_bytes
         command.complete()
-    else:
+        return
+    try:
         command.data_in = command.provide(length_bytes)
-        _read_rest(unit, command, command.data_in, offset_bytes, 0)
+    except (OSError, MemoryError) as error:
+        # Whoever called would not end the command, and what overlaps it would wait for ever.
+        _log.error("%s: no memory for a READ of %d bytes: %s", unit.name, length_bytes, error)
+        command.check_condition(sense.INTERNAL_TARGET_FAILURE)
+        return
+    _read_rest(unit, command, command.data_in, offset_bytes, 0)
 
 
 def _read_rest(

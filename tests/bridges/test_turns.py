@@ -114,3 +114,22 @@ def test_request_that_breaks_down_keeps_nobody_from_its_turn(
     crowd.end("a")
     assert crowd.begun == ["a", "b"]
     assert [record.message for record in caplog.records] == ["completion callback failed"]
+
+
+def test_request_that_breaks_down_at_once_has_had_its_turn() -> None:
+    crowd = Crowd()
+    broken: list[Turn] = []
+
+    def break_down(turn: Turn) -> None:
+        broken.append(turn)
+        raise ZeroDivisionError
+
+    crowd.turns.enter(frozenset({1}), break_down)
+    crowd.enter("a", 1)
+    crowd.enter("b", 1)
+    assert crowd.begun == ["a"]
+    # Whatever it had begun may end later.
+    crowd.turns.leave(broken[0])
+    assert crowd.begun == ["a"]
+    crowd.end("a")
+    assert crowd.begun == ["a", "b"]

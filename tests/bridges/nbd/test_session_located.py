@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from scsi_backend.io.located import ZEROS
+from scsi_backend.io.sgv import SgvBuffer
 from tests.bridges.nbd.fakes import BUSY, READ_16, RESERVATION_CONFLICT
 from tests.bridges.nbd.forms import Form
 from tests.bridges.nbd.fuzz import ThinVdisk
@@ -20,6 +21,7 @@ BLOCK = 512
 LONG = 128 * BLOCK
 # Not located, as is every third block's beginning; located.
 COPIED, SENT = 3 * BLOCK, 4 * BLOCK
+MEMORY = 128 << 10
 
 
 @pytest.fixture
@@ -111,3 +113,25 @@ def test_this_disk_locates_what_the_tests_say(vdisk: ThinVdisk) -> None:
     assert vdisk.locate_now(COPIED, LONG) is None
     assert vdisk.locate_now(600 * BLOCK, LONG) is ZEROS
     assert vdisk.locate_now(SENT, LONG) is not None
+
+
+@pytest.mark.parametrize("offset", [COPIED, 512 * BLOCK], ids=["data", "hole"])
+def test_a_read_without_memory_is_an_error_and_others_go_on(
+    link: Link, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With its header longer than the chunk that there is.
+    length = 512 * BLOCK
+    get = link.connection.sgv.get
+
+    def poor(size_bytes: int) -> SgvBuffer:
+        if size_bytes > MEMORY:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return get(size_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link.connection.sgv, "get", poor)
+        link.send(link.read(1, offset, length))
+        expected = 0 if offset > COPIED and link.form is not Form.SIMPLE else EIO
+        assert [(cookie, error) for cookie, error, _ in link.answers()] == [(1, expected)]
+    link.send(link.read(2, SENT, BLOCK))
+    assert [(cookie, error) for cookie, error, _ in link.answers()] == [(2, 0)]

@@ -11,6 +11,7 @@ from scsi_backend.io.engine import Done
 from scsi_backend.io.located import ZEROS, FileRange, Located
 from scsi_backend.servers.command import Command, ReadByReference
 from scsi_backend.servers.disk import disk
+from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE
 from scsi_backend.t10.status import Status
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
@@ -205,3 +206,18 @@ def test_what_is_no_hole_is_read_after_all(
     assert (read.status, read.located) == (Status.GOOD, None)
     assert read.data == vdisk.blocks(4, 8)
     assert read.completions == 1
+
+
+def test_a_read_that_gets_no_memory_later_ends_all_the_same(
+    initiator: Initiator, vdisk: LocatingVdisk
+) -> None:
+    class Poor(Read):
+        def provide(self, length_bytes: int) -> memoryview:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    vdisk.must_ask = True
+    read = Poor(cdbs.block(cdbs.READ, 16, 4, 8))
+    initiator.session.submit(initiator.lun, read)
+    vdisk.waiting.pop()(0)
+    assert read.completions == 1
+    assert (read.status, read.sense) == (Status.CHECK_CONDITION, INTERNAL_TARGET_FAILURE)
