@@ -365,7 +365,7 @@ class TestServers:
     @pytest.mark.parametrize("lun", [None, 0, 300])
     def test_every_lun_is_told_by_the_record(self, serve_one: ServeOne, lun: int | None) -> None:
         frames: list[bytes] = []
-        script = answering(record=ended(4), data=b"data", ends=False, frames=frames)
+        script = answering(record=ended(4), data=b"data", frames=frames)
         path, _ = serve_one(script)
         with LocalClient.connect(path, shared_bytes=MIB) as client:
             assert client.execute(Request(read_16(0, 1), view(4)), lun) == Reply(0, None, 4)
