@@ -182,6 +182,7 @@ class Provisioning:
             has_unmap=bool(body[1] & 0x80),
             has_write_same_16=bool(body[1] & 0x40),
             has_write_same_10=bool(body[1] & 0x20),
-            reads_zeros=bool(body[1] & 0x1C),
+            # SBC-4, LBPRZ: xx1b is zeros; 010b is a pattern of the device's own.
+            reads_zeros=bool(body[1] & 0x04),
             is_thin=body[2] & 0x07 == 2,
         )

@@ -134,8 +134,10 @@ def test_provisioning_has_its_golden_bytes_and_parses(record: Provisioning, gold
     assert Provisioning.parse(bytes.fromhex(golden)) == record
 
 
-def test_provisioning_of_any_lbprz_but_000b_and_of_few_bytes_parses() -> None:
-    assert Provisioning.parse(bytes.fromhex("00b20004" + "00080000")).reads_zeros
+def test_only_lbprz_xx1b_means_zeros_and_few_bytes_parse() -> None:
+    for lbprz, reads_zeros in ((0x00, False), (0x04, True), (0x08, False), (0x0C, True)):
+        page = bytes.fromhex("00b20004") + bytes((0, lbprz, 0, 0))
+        assert Provisioning.parse(page).reads_zeros is reads_zeros
     assert Provisioning.parse(b"") == Provisioning(False, False, False, False, False)
 
 
