@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from bridges.nbd import wire
 from bridges.nbd.negotiated import ReplyForm
-from bridges.nbd.wire import ChunkFlag, ChunkType, CommandFlag, Error, ExtentFlag
+from bridges.nbd.wire import ChunkFlag, ChunkType, Error, ExtentFlag
 
 # What proto.md allows for a text, less room for the other fields.
 _MAX_TEXT_BYTES = 1024
@@ -29,10 +29,6 @@ class Replies(ABC):
 
     request: ClassVar[struct.Struct] = wire.REQUEST
     request_magic: ClassVar[int] = wire.REQUEST_MAGIC
-    # The flag that a WRITE must have in this form.
-    write_flag: ClassVar[int] = 0
-    # Whether errors carry text, READs may come in pieces, and extents can be told.
-    is_structured: ClassVar[bool] = True
     is_extended: ClassVar[bool] = False
     read_header_bytes: ClassVar[int]
     success_bytes: ClassVar[int]
@@ -87,7 +83,6 @@ class StructuredOnly(Replies):
 class SimpleReplies(Replies):
     """Simple replies; the only form of which READ errors have no text."""
 
-    is_structured = False
     read_header_bytes = wire.SIMPLE_REPLY.size
     success_bytes = wire.SIMPLE_REPLY.size
 
@@ -182,7 +177,6 @@ class ExtendedReplies(StructuredOnly):
 
     request = wire.EXTENDED_REQUEST
     request_magic = wire.EXTENDED_REQUEST_MAGIC
-    write_flag = int(CommandFlag.PAYLOAD_LEN)
     is_extended = True
     read_header_bytes = _EXTENDED_DATA.size
     success_bytes = wire.EXTENDED_REPLY.size
