@@ -119,11 +119,14 @@ class Stream:
     @property
     def is_full(self) -> bool:
         """Whether the peer must take replies before more of its requests are handled."""
-        pending = self.out.used_bytes + self.held_bytes
-        pending += self._session.open_requests * _REQUEST_BYTES
         incoming = self._incoming
-        if pending + incoming.kept_bytes >= self._max_pending_bytes:
-            incoming.count_kept()
+        pending = self.out.used_bytes + self.held_bytes + incoming.kept_bytes
+        pending += self._session.open_requests * _REQUEST_BYTES
+        if pending < self._max_pending_bytes:
+            return self._is_closed
+        # Commands may have let go of chunks since they were counted.
+        pending -= incoming.kept_bytes
+        incoming.count_kept()
         return pending + incoming.kept_bytes >= self._max_pending_bytes or self._is_closed
 
     @property
@@ -140,13 +143,8 @@ class Stream:
             self._send()
 
     @property
-    def can_send_files(self) -> bool:
-        """Whether bytes of a file can leave without a copy of them."""
-        return self._transport.send_file is not None
-
-    @property
-    def send_file_from_bytes(self) -> int:
-        """How many bytes have to leave for that to cost less than a copy."""
+    def send_file_from_bytes(self) -> int | None:
+        """From which length on ``commit_with_file`` costs less than a copy; None for never."""
         return self._transport.send_file_from_bytes
 
     def commit_with_file(

@@ -69,8 +69,8 @@ class Transport(Protocol):
         """
 
     @property
-    def send_file_from_bytes(self) -> int:
-        """How many bytes ``send_file`` has to be given to cost less than a copy."""
+    def send_file_from_bytes(self) -> int | None:
+        """How many bytes ``send_file`` has to be given to cost less than a copy, if it can."""
 
     def fileno(self) -> int:
         """The descriptor; the same for the whole connection."""
@@ -94,7 +94,7 @@ class PlainTransport:
         # Not a method: a call less for each batch.
         self.recv_into: Callable[[memoryview], int] = sock.recv_into
         self.send_file: Callable[[int, int, int], int] | None = self._send_file
-        self.send_file_from_bytes = _send_file_from_bytes(sock)
+        self.send_file_from_bytes: int | None = _send_file_from_bytes(sock)
 
     def _send_file(self, fd: int, offset_bytes: int, length_bytes: int) -> int:
         count = os.sendfile(self._sock.fileno(), fd, offset_bytes, length_bytes)
@@ -140,7 +140,7 @@ class TlsTransport:
 
     # Encrypting copies anyway.
     send_file: Callable[[int, int, int], int] | None = None
-    send_file_from_bytes = 0
+    send_file_from_bytes: int | None = None
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock

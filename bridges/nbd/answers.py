@@ -33,12 +33,8 @@ class Connection(Protocol):
         """The chunk in which the received bytes lie."""
 
     @property
-    def can_send_files(self) -> bool:
-        """Whether ``commit_with_file`` saves a copy."""
-
-    @property
-    def send_file_from_bytes(self) -> int:
-        """How long a READ has to be for that."""
+    def send_file_from_bytes(self) -> int | None:
+        """From which length on ``commit_with_file`` costs less than a copy; None for never."""
 
     @property
     def is_full(self) -> bool:

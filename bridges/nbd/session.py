@@ -55,9 +55,8 @@ class TransmissionSession(Uncommon):
         self._header_bytes = form.request.size
         self._read_header_bytes = form.read_header_bytes
         self._put_read_header = form.put_read_header
-        self._long_read_bytes = (
-            connection.send_file_from_bytes if connection.can_send_files else _NEVER
-        )
+        from_bytes = connection.send_file_from_bytes
+        self._long_read_bytes = _NEVER if from_bytes is None else from_bytes
         self.receive_limit_bytes = 0
         self.direct: memoryview | None = None
         # The WRITE whose payload is being received into memory of its own.
@@ -155,7 +154,8 @@ class TransmissionSession(Uncommon):
         self.open_requests += 1
         self._submit(io)
         if io.status is None and not io.has_memory:
-            # Kept waiting by an atomic command. It may want memory later, so it counts already.
+            # Kept waiting by an atomic command, or while a hole is looked for. It may want memory
+            # later, so it counts already.
             io.is_held = True
             self._connection.held_bytes += length
 

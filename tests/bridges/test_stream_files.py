@@ -219,11 +219,11 @@ class TestOrder:
 
 class TestTransports:
     def test_bytes_in_the_clear_may_come_from_a_file(self, sending: Sending) -> None:
-        assert sending()[0].stream.can_send_files
+        assert sending()[0].stream.send_file_from_bytes == 64 << 10
 
     def test_under_tls_they_may_not(self, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
         rig = Rig(loop, socket.SOCK_STREAM, None, contexts(tmp_path))
-        assert not rig.stream.can_send_files
+        assert rig.stream.send_file_from_bytes is None
         rig.close()
 
 

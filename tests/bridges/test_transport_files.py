@@ -34,6 +34,14 @@ def file(tmp_path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
+def test_over_tcp_sending_from_a_file_pays_later() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as sock,
+    ):
+        assert PlainTransport(sock).send_file_from_bytes == 256 << 10
+
+
 def test_bytes_of_a_file_leave_from_where_they_are(plain: Plain, file: int) -> None:
     transport, peer = plain
     assert transport.send_file is not None

@@ -129,8 +129,7 @@ class MemoryConnection:
         self.held_bytes = 0
         self.is_full = False
         self.peer = "test"
-        self.can_send_files = False
-        self.send_file_from_bytes = 32 << 10
+        self.send_file_from_bytes: int | None = None
         self.rest = b""
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:

@@ -72,7 +72,7 @@ class Link:
     ) -> Link:
         """Begin transmission on a LUN that is open already."""
         connection = MemoryConnection()
-        connection.can_send_files = can_send_files
+        connection.send_file_from_bytes = 32 << 10 if can_send_files else None
         closed: list[str] = []
         session = TransmissionSession(
             connection, lun.client, connection.sgv, lambda: closed.append("closed"), agreed
