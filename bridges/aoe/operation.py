@@ -47,6 +47,9 @@ class Port(Protocol):
     def release(self, frame: memoryview) -> None:
         """Take back a received frame that the target kept."""
 
+    def forget_flows(self) -> None:
+        """Forget what is remembered of initiators: what decides about them has changed."""
+
 
 class Owner(Protocol):
     """The target of an operation."""

@@ -147,6 +147,9 @@ class PacketPort:
         if len(buffer) == self._link.frame_bytes:
             self._free.append(buffer)
 
+    def forget_flows(self) -> None:
+        """See ``Port.forget_flows``: nothing is remembered."""
+
     def _on_readable(self) -> None:
         frames = self._receive()
         self._is_flush_due = True

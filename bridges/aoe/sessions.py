@@ -93,12 +93,15 @@ class Sessions:
         target: Target,
         clock: Clock,
         on_info: Callable[[LunInfo], None],
+        on_gone: Callable[[], None],
         limit: int = MAX_SESSIONS,
     ) -> None:
         self._target = target
         self._clock = clock
         # Told what each session finds its LUN to be, at first and after every change.
         self._on_info = on_info
+        # Told whenever sessions have ended.
+        self._on_gone = on_gone
         self._limit = limit
         self._by_mac: OrderedDict[bytes, Initiator] = OrderedDict()
 
@@ -116,10 +119,16 @@ class Sessions:
         self._by_mac.move_to_end(mac)
         return found
 
+    def opened(self, mac: bytes) -> Initiator | None:
+        """Return the initiator with this source MAC if its session is open."""
+        found = self._by_mac.get(mac)
+        return None if found is None or found.client is None else found
+
     def close(self) -> None:
         """End all sessions; what is outstanding still completes."""
         while self._by_mac:
             self._by_mac.popitem()[1].session.close()
+        self._on_gone()
 
     def _open(self, mac: bytes) -> Initiator:
         if len(self._by_mac) >= self._limit:
@@ -150,6 +159,7 @@ class Sessions:
         if self._by_mac.get(mac) is initiator:
             del self._by_mac[mac]
             initiator.session.close()
+            self._on_gone()
 
     def _forget_oldest(self) -> None:
         for mac, initiator in self._by_mac.items():

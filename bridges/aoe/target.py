@@ -20,7 +20,7 @@ from bridges.aoe.errors import ABORTED, UNAVAILABLE, Outcome, put_outcome
 from bridges.aoe.operation import AtaOperation, Port
 from bridges.aoe.ordering import WriteOrder
 from bridges.aoe.query_config import ANSWER, ConfigString
-from bridges.aoe.sessions import AoeTargetError, Sessions, served_lun
+from bridges.aoe.sessions import AoeTargetError, Initiator, Sessions, served_lun
 from bridges.aoe.wire import AoeError, AtaArgument, ConfigArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
 from bridges.lun_client import Clock
@@ -55,7 +55,7 @@ class AoeTarget:
         self.order = WriteOrder()
         self._target = target
         self._config = ConfigString()
-        self._sessions = Sessions(target, clock, self._take_info)
+        self._sessions = Sessions(target, clock, self._take_info, self._forget_flows)
         self._block_count: int | None = None
         self._ports: list[Port] = []
         self._commands = {
@@ -73,6 +73,7 @@ class AoeTarget:
     def detach(self, port: Port) -> None:
         """Serve a port no more; without any, the sessions end."""
         self._ports.remove(port)
+        port.forget_flows()
         if not self._ports:
             self._sessions.close()
 
@@ -91,6 +92,17 @@ class AoeTarget:
                 0,
             )
             self._reply_config(nobody, port, ConfigCommand.READ, ANSWER)
+
+    def admits_data(self, mac: bytes) -> bool:
+        """Whether READ and WRITE of this source MAC are carried out.
+
+        A port may remember the answer until ``Port.forget_flows``.
+        """
+        return self._target.is_enabled
+
+    def initiator(self, mac: bytes) -> Initiator | None:
+        """Return the initiator with this source MAC if its session is open; none is opened."""
+        return self._sessions.opened(mac)
 
     def receive(self, frame: memoryview, port: Port) -> bool:
         """Handle a frame from Ethernet's destination address on; any bytes are fine.
@@ -196,6 +208,10 @@ class AoeTarget:
         if error:
             wire.set_error(reply, error)
         port.send(reply, len(reply))
+
+    def _forget_flows(self) -> None:
+        for port in self._ports:
+            port.forget_flows()
 
     def _take_info(self, info: LunInfo) -> None:
         """Announce a new capacity once, though every session's LUN client tells of it."""

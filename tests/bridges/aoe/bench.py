@@ -80,6 +80,8 @@ class CollectingPort:
         self.sent: list[bytes] = []
         self.released: list[memoryview] = []
         self.allocated = 0
+        # How often it was told to forget its flows.
+        self.forgotten = 0
 
     def allocate(self, length_bytes: int) -> memoryview:
         """See ``Port.allocate``."""
@@ -94,6 +96,10 @@ class CollectingPort:
     def release(self, frame: memoryview) -> None:
         """See ``Port.release``."""
         self.released.append(frame)
+
+    def forget_flows(self) -> None:
+        """See ``Port.forget_flows``."""
+        self.forgotten += 1
 
     def take(self) -> list[bytes]:
         """Return what was sent since the last call."""

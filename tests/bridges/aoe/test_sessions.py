@@ -45,7 +45,13 @@ class _Scene:
         self.target.add_lun(0, LunEntry(self.lun.unit))
         self.target.is_enabled = True
         self.infos: list[LunInfo] = []
-        self.sessions = Sessions(self.target, ManualClock(), self.infos.append, limit)
+        self.gone = 0
+        self.sessions = Sessions(
+            self.target, ManualClock(), self.infos.append, self._count_gone, limit
+        )
+
+    def _count_gone(self) -> None:
+        self.gone += 1
 
     @property
     def names(self) -> list[str]:
@@ -71,11 +77,26 @@ def test_an_initiator_keeps_its_session() -> None:
     assert len(scene.sessions) == 1
 
 
+def test_an_initiator_is_found_only_while_its_session_is_open() -> None:
+    scene = _Scene()
+    assert scene.sessions.opened(_mac(1)) is None
+    scene.lun.held_opcodes = {Opcode.INQUIRY}
+    initiator = scene.sessions.of(_mac(1))
+    assert scene.sessions.opened(_mac(1)) is None
+    scene.lun.held_opcodes = set()
+    scene.lun.release()
+    assert scene.sessions.opened(_mac(1)) is initiator
+    assert len(scene.sessions) == 1
+    scene.sessions.close()
+    assert scene.sessions.opened(_mac(1)) is None
+
+
 def test_when_the_table_is_full_the_longest_silent_initiator_goes() -> None:
     scene = _Scene(limit=3)
     for number in (1, 2, 3, 1, 4):
         scene.sessions.of(_mac(number))
     assert scene.names == ["02:00:00:00:00:01", "02:00:00:00:00:03", "02:00:00:00:00:04"]
+    assert scene.gone == 1
 
 
 def test_an_initiator_with_commands_under_way_stays() -> None:
@@ -146,9 +167,11 @@ def test_closing_ends_every_session() -> None:
     scene = _Scene()
     scene.sessions.of(_mac(1))
     scene.sessions.of(_mac(2))
+    assert scene.gone == 0
     scene.sessions.close()
     assert scene.names == []
     assert len(scene.sessions) == 0
+    assert scene.gone == 1
 
 
 def test_closing_while_a_session_opens_ends_it_once() -> None:
@@ -175,7 +198,7 @@ def test_a_disabled_target_admits_nobody() -> None:
 def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
     target = Target("aoe", "e1.1", 1)
     target.is_enabled = True
-    sessions = Sessions(target, ManualClock(), lambda info: None)
+    sessions = Sessions(target, ManualClock(), lambda info: None, lambda: None)
     with pytest.raises(AoeTargetError, match="expected LUN 0"):
         sessions.of(_mac(1))
     assert target.sessions == ()

@@ -394,3 +394,34 @@ def test_sessions_end_with_the_last_port() -> None:
         bench.target.detach(port)
         counts.append(len(bench.scsi_target.sessions))
     assert counts == [1, 0]
+
+
+def test_only_an_open_session_has_an_initiator_and_asking_opens_none() -> None:
+    bench = Bench()
+    client = bytes.fromhex(CLIENT_MAC)
+    assert bench.target.initiator(client) is None
+    assert bench.scsi_target.sessions == ()
+    bench.log_in()
+    initiator = bench.target.initiator(client)
+    assert initiator is not None
+    assert initiator.name == "02:00:00:00:00:02"
+    assert bench.target.initiator(bytes.fromhex(OTHER_CLIENT_MAC)) is None
+
+
+def test_a_disabled_target_admits_no_data() -> None:
+    bench = Bench()
+    assert bench.target.admits_data(bytes.fromhex(CLIENT_MAC))
+    bench.scsi_target.is_enabled = False
+    assert not bench.target.admits_data(bytes.fromhex(CLIENT_MAC))
+
+
+def test_ports_forget_flows_when_they_are_detached_and_when_sessions_end() -> None:
+    bench = Bench()
+    second = CollectingPort("02000000000a")
+    bench.target.attach(second)
+    bench.log_in()
+    assert (bench.port.forgotten, second.forgotten) == (0, 0)
+    bench.target.detach(second)
+    assert (bench.port.forgotten, second.forgotten) == (0, 1)
+    bench.target.detach(bench.port)
+    assert (bench.port.forgotten, second.forgotten) == (1, 1)
