@@ -27,6 +27,7 @@ from bridges.local.session import (
 )
 from bridges.local.shared_wire import AreaReply
 from bridges.local.wire import FrameError, FrameType, ResponseFrame
+from scsi_backend.io.scatter import contiguous
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
@@ -182,7 +183,7 @@ class SharedSession(CommandSession):
         assert io.data_out is not None
         length = len(io.data_out)
         chunk = Chunk(self._sgv, length)
-        chunk.view[:length] = io.data_out
+        chunk.view[:length] = contiguous(io.data_out)
         io.data_out = chunk.view[:length]
         self._nexus.submit(decoded_lun(raw_lun), io)
         if io.status is None:

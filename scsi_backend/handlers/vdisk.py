@@ -16,6 +16,7 @@ from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.io.engine import Done
 from scsi_backend.io.file import Transfer
 from scsi_backend.io.located import Located
+from scsi_backend.io.scatter import Buffer
 
 REVISION_LEVEL = "0100"
 
@@ -74,11 +75,11 @@ class Vdisk(ABC):
         return False
 
     @abstractmethod
-    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Fill ``view``; fewer bytes than its length mean that the backing store is too short."""
 
     @abstractmethod
-    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Write all of ``view``."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ from scsi_backend.handlers.vdisk import Extent, Vdisk
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.file import BackingFile
 from scsi_backend.io.located import Located
+from scsi_backend.io.scatter import Buffer
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ class VdiskFileio(Vdisk):
             return False
         return self._file.find_hole(offset_bytes, length_bytes, done)
 
-    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""
         self._file.read(view, offset_bytes, done)
 
-    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.write``."""
         self._file.write(view, offset_bytes, done)
 

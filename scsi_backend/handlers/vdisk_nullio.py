@@ -12,6 +12,7 @@ from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk import Extent, Vdisk
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.located import ZEROS, Located
+from scsi_backend.io.scatter import Buffer, segments_of
 
 _ZEROS = bytes(64 << 10)
 
@@ -36,11 +37,11 @@ class VdiskNullio(Vdisk):
         """See ``Vdisk.locate_now``: there is nothing but zeros."""
         return ZEROS
 
-    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""
         done(_zero(view, offset_bytes))
 
-    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.write``."""
         done(len(view))
 
@@ -74,12 +75,13 @@ class VdiskNullio(Vdisk):
         """See ``Vdisk.close``."""
 
 
-def _zero(view: memoryview, offset_bytes: int) -> int:
-    for start in range(0, len(view), len(_ZEROS)):
-        piece = view[start : start + len(_ZEROS)]
-        piece[:] = _ZEROS[: len(piece)]
+def _zero(view: Buffer, offset_bytes: int) -> int:
+    for segment in segments_of(view):
+        for start in range(0, len(segment), len(_ZEROS)):
+            piece = segment[start : start + len(_ZEROS)]
+            piece[:] = _ZEROS[: len(piece)]
     return len(view)
 
 
-def _discard(view: memoryview, offset_bytes: int) -> int:
+def _discard(view: Buffer, offset_bytes: int) -> int:
     return len(view)

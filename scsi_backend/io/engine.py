@@ -16,6 +16,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
+from scsi_backend.io.scatter import Buffer, segments_of
+
 Done = Callable[[int], None]
 Operation = Callable[[], int]
 
@@ -23,10 +25,10 @@ Operation = Callable[[], int]
 class Engine(Protocol):
     """Performs operations off the caller's thread, or at once; ``done`` runs on the caller's."""
 
-    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Fill ``view`` from ``offset_bytes``."""
 
-    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Write all of ``view`` at ``offset_bytes``."""
 
     def call(self, operation: Operation, done: Done) -> None:
@@ -46,12 +48,12 @@ class WholeEngine(Protocol):
         """
 
 
-def read_fully(fd: int, view: memoryview, offset_bytes: int) -> int:
+def read_fully(fd: int, view: Buffer, offset_bytes: int) -> int:
     """Read until ``view`` is full or the file ends; return the bytes read or a negated errno."""
     total = 0
     try:
         while total < len(view):
-            count = os.preadv(fd, [view[total:]], offset_bytes + total)
+            count = os.preadv(fd, segments_of(view[total:]), offset_bytes + total)
             if count == 0:
                 break
             total += count
@@ -60,12 +62,12 @@ def read_fully(fd: int, view: memoryview, offset_bytes: int) -> int:
     return total
 
 
-def write_fully(fd: int, view: memoryview, offset_bytes: int) -> int:
+def write_fully(fd: int, view: Buffer, offset_bytes: int) -> int:
     """Write all of ``view``; return its length or a negated errno."""
     total = 0
     try:
         while total < len(view):
-            total += os.pwritev(fd, [view[total:]], offset_bytes + total)
+            total += os.pwritev(fd, segments_of(view[total:]), offset_bytes + total)
     except OSError as error:
         return -(error.errno or errno.EIO)
     return total
@@ -86,11 +88,11 @@ class SyncEngine:
         """See ``WholeEngine.for_device``."""
         return self
 
-    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""
         done(read_fully(fd, view, offset_bytes))
 
-    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.write``."""
         done(write_fully(fd, view, offset_bytes))
 

@@ -18,11 +18,12 @@ from scsi_backend.io import syscalls
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.group_commit import GroupCommit
 from scsi_backend.io.located import ZEROS, FileRange, Located
+from scsi_backend.io.scatter import Buffer, segments_of
 from scsi_backend.io.sgv import PAGE_BYTES
 
 NOT_NOW: Final = -errno.EAGAIN
 
-Transfer = Callable[[memoryview, int], int]
+Transfer = Callable[[Buffer, int], int]
 
 
 class BackingFile:
@@ -98,11 +99,11 @@ class BackingFile:
         self._engine.call(look, done)
         return True
 
-    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Fill ``view`` through the engine; fewer bytes mean end of file."""
         self._engine.read(self.fd, view, offset_bytes, done)
 
-    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Write all of ``view`` through the engine."""
         self._engine.write(self.fd, view, offset_bytes, done)
 
@@ -198,28 +199,28 @@ def _is_cached(fd: int, offset_bytes: int, length_bytes: int) -> bool:
         return False
 
 
-def _read_cached(fd: int, view: memoryview, offset_bytes: int) -> int:
+def _read_cached(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.preadv(fd, [view], offset_bytes, os.RWF_NOWAIT)
+        return os.preadv(fd, segments_of(view), offset_bytes, os.RWF_NOWAIT)
     except BlockingIOError:
         return NOT_NOW
     except OSError as error:
         return -(error.errno or errno.EIO)
 
 
-def _read_memory(fd: int, view: memoryview, offset_bytes: int) -> int:
+def _read_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.preadv(fd, [view], offset_bytes)
+        return os.preadv(fd, segments_of(view), offset_bytes)
     except OSError as error:
         return -(error.errno or errno.EIO)
 
 
-def _write_memory(fd: int, view: memoryview, offset_bytes: int) -> int:
+def _write_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.pwritev(fd, [view], offset_bytes)
+        return os.pwritev(fd, segments_of(view), offset_bytes)
     except OSError as error:
         return -(error.errno or errno.EIO)
 
 
-def _never(view: memoryview, offset_bytes: int) -> int:
+def _never(view: Buffer, offset_bytes: int) -> int:
     return NOT_NOW

@@ -21,6 +21,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from scsi_backend.io.engine import Done, Engine, Operation, call_guarded, read_fully, write_fully
+from scsi_backend.io.scatter import Buffer
 
 DEFAULT_WORKERS = 8
 # A file system lets one thread write to a file at a time, so one worker takes many writes. A read
@@ -51,12 +52,12 @@ class _Device:
         self._writes: _Item = []
         self._write_bytes = 0
 
-    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""
         self._items.append([(partial(read_fully, fd, view, offset_bytes), done)])
         self._owner.arm(self)
 
-    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.write``."""
         self._writes.append((partial(write_fully, fd, view, offset_bytes), done))
         self._write_bytes += len(view)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from scsi_backend.io.located import Located
+from scsi_backend.io.scatter import Buffer
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 
@@ -55,7 +56,8 @@ class Command:
 
     ``data_in`` is writable memory of the initiator's allocation length, ``data_out`` what the
     initiator sent; ``data_in_length`` says how much of ``data_in`` holds data once complete.
-    Between submission and completion ``on_done`` is not the submitter's to change.
+    Between submission and completion ``on_done`` is not the submitter's to change. ``data_in`` is,
+    until a device server has asked for ``lasting`` memory.
     """
 
     __slots__ = (
@@ -75,8 +77,8 @@ class Command:
     def __init__(
         self,
         cdb: bytes,
-        data_in: memoryview | None,
-        data_out: memoryview | None,
+        data_in: Buffer | None,
+        data_out: Buffer | None,
         on_done: Callable[[Command], None],
     ) -> None:
         self.cdb = cdb
@@ -95,6 +97,14 @@ class Command:
         self.status = None
         self.sense = None
         self.is_deferred = False
+
+    def lasting(self, view: Buffer, moved_bytes: int) -> Buffer:
+        """Return memory for the data of a READ that goes on after ``submit`` has returned.
+
+        ``view`` is part of ``data_in`` and has ``moved_bytes`` of the data; so has what is
+        returned.
+        """
+        return view
 
     def complete(self, status: Status = Status.GOOD, sense: Sense | None = None) -> None:
         """End the command; to be called exactly once."""

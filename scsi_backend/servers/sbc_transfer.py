@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from scsi_backend.io.located import ZEROS
+from scsi_backend.io.scatter import Buffer, contiguous
 from scsi_backend.servers.command import CheckCondition, Command, Execute, ReadByReference
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
@@ -84,7 +85,7 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
 def _find_data(
     unit: LogicalUnit, command: Command, offset_bytes: int, length_bytes: int
-) -> memoryview | None:
+) -> Buffer | None:
     """Return where to read to, None where nothing is to be read, or not yet."""
     if not isinstance(command, ReadByReference):
         # An initiator with room for less than the CDB asks for gets that much (SAM-5 5.4.2).
@@ -122,9 +123,10 @@ def _looked_for_hole(
 
 
 def _read_rest(
-    unit: LogicalUnit, command: Command, view: memoryview, offset_bytes: int, moved: int
+    unit: LogicalUnit, command: Command, view: Buffer, offset_bytes: int, moved: int
 ) -> None:
     """Read through the engine what ``read_now`` did not get."""
+    view = command.lasting(view, moved)
 
     def done(result: int) -> None:
         total = moved + max(result, 0)
@@ -160,7 +162,7 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             length = blocks << shift
             view = command.data_out
             if view is None or len(view) != length:
-                view = data_out_exactly(command, length)
+                view = _data_out(command, length)
             offset = lba << shift
             moved = write_now(view, offset)
             if moved == length and not is_stable:
@@ -175,6 +177,10 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
 def data_out_exactly(command: Command, length_bytes: int) -> memoryview:
     """The first ``length_bytes`` of the data-out buffer; too little data ends the command."""
+    return contiguous(_data_out(command, length_bytes))
+
+
+def _data_out(command: Command, length_bytes: int) -> Buffer:
     view = command.data_out
     if length_bytes == 0:
         return memoryview(b"")
@@ -186,7 +192,7 @@ def data_out_exactly(command: Command, length_bytes: int) -> memoryview:
 def _write_rest(
     unit: LogicalUnit,
     command: Command,
-    view: memoryview,
+    view: Buffer,
     offset_bytes: int,
     moved: int,
     is_stable: bool,

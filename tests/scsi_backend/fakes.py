@@ -16,6 +16,7 @@ from typing import ClassVar
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.vdisk import Extent, Vdisk
 from scsi_backend.io.engine import Done, Operation, call_guarded, read_fully, write_fully
+from scsi_backend.io.scatter import Buffer, contiguous
 
 NOT_NOW = -errno.EAGAIN
 
@@ -95,11 +96,11 @@ class FaultyVdisk(Vdisk):
         while self.held:
             self.release()
 
-    def read(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.read``."""
         self._do("read", offset_bytes, len(view), lambda: self._load(view, offset_bytes), done)
 
-    def write(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.write``."""
         self._do("write", offset_bytes, len(view), lambda: self._store(view, offset_bytes), done)
 
@@ -145,14 +146,14 @@ class FaultyVdisk(Vdisk):
         """See ``Vdisk.close``."""
         self.log.append(("close", 0, 0))
 
-    def _read_now(self, view: memoryview, offset_bytes: int) -> int:
+    def _read_now(self, view: Buffer, offset_bytes: int) -> int:
         return self._now("read_now", view, offset_bytes, self._load)
 
-    def _write_now(self, view: memoryview, offset_bytes: int) -> int:
+    def _write_now(self, view: Buffer, offset_bytes: int) -> int:
         return self._now("write_now", view, offset_bytes, self._store)
 
     def _now(
-        self, name: str, view: memoryview, offset_bytes: int, move: Callable[[memoryview, int], int]
+        self, name: str, view: Buffer, offset_bytes: int, move: Callable[[Buffer, int], int]
     ) -> int:
         self.log.append((name, offset_bytes, len(view)))
         if self.faults.raised is not None:
@@ -180,7 +181,7 @@ class FaultyVdisk(Vdisk):
 
         self._do(name, offset_bytes, length_bytes, clear, done)
 
-    def _load(self, view: memoryview, offset_bytes: int) -> int:
+    def _load(self, view: Buffer, offset_bytes: int) -> int:
         size = self.block_size_bytes
         for lba, code in self.faults.errno_at.items():
             if offset_bytes < (lba + 1) * size and lba * size < offset_bytes + len(view):
@@ -191,8 +192,8 @@ class FaultyVdisk(Vdisk):
         view[: len(stored)] = stored
         return len(stored)
 
-    def _store(self, view: memoryview, offset_bytes: int) -> int:
-        self.data[offset_bytes : offset_bytes + len(view)] = view
+    def _store(self, view: Buffer, offset_bytes: int) -> int:
+        self.data[offset_bytes : offset_bytes + len(view)] = contiguous(view)
         return len(view)
 
 
@@ -208,11 +209,11 @@ class ManualEngine:
         """See ``WholeEngine.for_device``."""
         return self
 
-    def read(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""
         self.call(lambda: read_fully(fd, view, offset_bytes), done)
 
-    def write(self, fd: int, view: memoryview, offset_bytes: int, done: Done) -> None:
+    def write(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.write``."""
         self.call(lambda: write_fully(fd, view, offset_bytes), done)
 

@@ -14,6 +14,7 @@ from bridges.buffers import CHUNK_BYTES, Chunk, Outgoing
 from bridges.local import wire
 from bridges.local.session import CommandSession, ItNexus
 from bridges.local.wire import CommandFrame, FrameType, ResponseFrame
+from scsi_backend.io.scatter import contiguous
 from scsi_backend.servers.command import Command
 from scsi_backend.t10.status import Status
 from tests.bridges.sgv import CountingSgv
@@ -155,7 +156,7 @@ def good(tag: int, data: bytes = b"") -> tuple[ResponseFrame, bytes, bytes]:
 
 def data_out(command: Command) -> bytes:
     assert command.data_out is not None
-    return bytes(command.data_out)
+    return bytes(contiguous(command.data_out))
 
 
 def complete_good(command: Command) -> None:

@@ -54,7 +54,7 @@ class TestCommands:
         connection = Wire(nexus)
         connection.give(frame(block(READ, 10, 0, 8), room=4096))
         data_in = nexus.command().data_in
-        assert data_in is not None
+        assert isinstance(data_in, memoryview)
         assert data_in.obj is connection.out.chunk.view.obj
 
     def test_write_uses_the_received_bytes_where_they_lie(self) -> None:
@@ -62,7 +62,7 @@ class TestCommands:
         connection = Wire(nexus)
         connection.give(frame(block(WRITE, 10, 0, 1), payload=b"x" * 512))
         received = nexus.command().data_out
-        assert received is not None
+        assert isinstance(received, memoryview)
         assert received.obj is connection.incoming.view.obj
         assert received.tobytes() == b"x" * 512
         assert connection.incoming.uses == 1

@@ -27,6 +27,7 @@ from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Extent
 from scsi_backend.io.engine import Done
 from scsi_backend.io.located import ZEROS, FileRange, Located
+from scsi_backend.io.scatter import Buffer
 from tests.bridges.nbd import mutation, proto
 from tests.bridges.nbd.fakes import OpenLun, open_lun
 from tests.bridges.nbd.forms import Form, without_texts
@@ -96,7 +97,7 @@ class ThinVdisk(FaultyVdisk):
         first, end = offset // size, -(-(offset + length) // size)
         self.is_mapped[first:end] = [is_mapped] * (end - first)
 
-    def _load(self, view: memoryview, offset_bytes: int) -> int:
+    def _load(self, view: Buffer, offset_bytes: int) -> int:
         if self.bad_block is not None:
             bad = self.bad_block * self.block_size_bytes
             if offset_bytes <= bad < offset_bytes + len(view):
@@ -104,7 +105,7 @@ class ThinVdisk(FaultyVdisk):
                 return super()._load(view[:good], offset_bytes) if good else -5
         return super()._load(view, offset_bytes)
 
-    def _store(self, view: memoryview, offset_bytes: int) -> int:
+    def _store(self, view: Buffer, offset_bytes: int) -> int:
         self._map(offset_bytes, len(view), True)
         return super()._store(view, offset_bytes)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scsi_backend.io.scatter import contiguous
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.disk import disk
@@ -89,7 +90,7 @@ class Site:
         def effect(command: Command) -> Effect:
             assert command.status == Status.GOOD
             assert command.data_in is not None
-            return has_read(lba, values_of(command.data_in))
+            return has_read(lba, values_of(contiguous(command.data_in)))
 
         self._send(who, cdbs.block(cdbs.READ, 16, lba, blocks), blocks, b"", effect)
 
