@@ -7,12 +7,20 @@ from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
+from scsi_backend.servers.sbc_start_stop import START_STOP_COMMANDS
 from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
 from scsi_backend.servers.spc import SPC_COMMANDS
+from scsi_backend.servers.spc_diagnostic import DIAGNOSTIC_COMMANDS
+from scsi_backend.servers.spc_mode import MODE_COMMANDS
+from scsi_backend.servers.spc_mode_select import MODE_SELECT_COMMANDS
 
 DISK_COMMANDS = (
     *SPC_COMMANDS,
+    *MODE_COMMANDS,
+    *MODE_SELECT_COMMANDS,
+    *DIAGNOSTIC_COMMANDS,
+    *START_STOP_COMMANDS,
     *TRANSFER_COMMANDS,
     *MEDIUM_COMMANDS,
     *WRITE_SAME_COMMANDS,

@@ -71,6 +71,8 @@ class LogicalUnit:
         self.max_transfer_blocks = MAX_TRANSFER_BYTES >> self.block_shift
         # Each write is stable before its status, without FUA being asked for.
         self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
+        # WCE as it was configured; MODE SELECT changes ``vdisk.has_volatile_cache``.
+        self.has_volatile_cache_by_default = vdisk.has_volatile_cache
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
         self._ever_attached: WeakSet[AttachedNexus] = WeakSet()
@@ -132,10 +134,11 @@ class LogicalUnit:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
 
-    def raise_unit_attention(self, sense: Sense) -> None:
-        """Queue a unit attention on every nexus."""
+    def raise_unit_attention(self, sense: Sense, *, but: object = None) -> None:
+        """Queue a unit attention on every nexus, ``but`` the one that caused it."""
         for nexus in self._nexuses:
-            nexus.establish_unit_attention(sense)
+            if nexus is not but:
+                nexus.establish_unit_attention(sense)
 
     def resync_size(self) -> bool:
         """Take over the backing store's size (SCST's resync_size); tell whether it changed.

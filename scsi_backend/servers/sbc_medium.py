@@ -64,7 +64,12 @@ def _synchronize_cache(where: BlockRange, unit: LogicalUnit, command: Command) -
     """SYNCHRONIZE CACHE (SBC-4 5.34). The range is checked; fdatasync covers all of the medium."""
     lba, blocks = where.unpack(command.cdb)
     check_range(unit, where, lba, blocks)
-    if not fields.IMMED.read(command.cdb):
+    flush(unit, command, lba, is_immediate=bool(fields.IMMED.read(command.cdb)))
+
+
+def flush(unit: LogicalUnit, command: Command, lba: int, *, is_immediate: bool) -> None:
+    """Make the medium stable, then end the command; ``is_immediate`` ends it before that."""
+    if not is_immediate:
         unit.vdisk.sync(partial(finish_write, command, lba))
         return
     nexus = command.nexus

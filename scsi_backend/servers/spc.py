@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Primary commands (SPC-5): what every logical unit answers."""
+"""Primary commands (SPC-5) that every logical unit answers; the mode commands are spc_mode.py's."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
 
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.vital_product_data import VPD_PAGES
 from scsi_backend.t10 import cdb as fields
-from scsi_backend.t10 import mode_pages, sense, vpd
-from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl
+from scsi_backend.t10 import sense, vpd
 from scsi_backend.t10.opcodes import Opcode
 
 
@@ -86,67 +84,6 @@ def encode_lun(lun: int) -> bytes:
     return struct.pack(">H6x", lun if lun < 256 else 0x4000 | lun)
 
 
-def _caching(unit: LogicalUnit) -> bytes:
-    return mode_pages.caching_page(wce=unit.vdisk.has_volatile_cache)
-
-
-def _control(unit: LogicalUnit) -> bytes:
-    # TST=001b: each I_T nexus has a task set of its own, SCST's default.
-    return mode_pages.control_page(tst=1, d_sense=False, swp=False)
-
-
-MODE_PAGES: Mapping[int, Callable[[LogicalUnit], bytes]] = MappingProxyType(
-    {ModePage.CACHING: _caching, ModePage.CONTROL: _control}
-)
-
-
-def mode_sense_6(unit: LogicalUnit, command: Command) -> None:
-    """MODE SENSE(6) (SPC-5 6.14)."""
-    header = _mode_header(unit, command, is_long_lba=False)
-    data = header.with_pages_6(_mode_pages(unit, command.cdb))
-    command.reply(data, fields.MODE_SENSE_6_ALLOCATION_LENGTH.read(command.cdb))
-
-
-def mode_sense_10(unit: LogicalUnit, command: Command) -> None:
-    """MODE SENSE(10) (SPC-5 6.15)."""
-    cdb = command.cdb
-    is_long_lba = bool(fields.LLBAA.read(cdb)) and not fields.DBD.read(cdb)
-    header = _mode_header(unit, command, is_long_lba=is_long_lba)
-    data = header.with_pages_10(_mode_pages(unit, cdb), is_long_lba=is_long_lba)
-    command.reply(data, fields.MODE_SENSE_10_ALLOCATION_LENGTH.read(cdb))
-
-
-def _mode_header(unit: LogicalUnit, command: Command, *, is_long_lba: bool) -> ModeHeader:
-    device_specific = mode_pages.DPOFUA_BIT
-    if command.nexus.is_write_protected:
-        device_specific |= mode_pages.WP_BIT
-    descriptor = b""
-    if not fields.DBD.read(command.cdb):
-        build = (
-            mode_pages.long_block_descriptor if is_long_lba else mode_pages.short_block_descriptor
-        )
-        descriptor = build(unit.block_count, unit.vdisk.block_size_bytes)
-    return ModeHeader(device_specific, descriptor)
-
-
-def _mode_pages(unit: LogicalUnit, cdb: bytes) -> bytes:
-    control = PageControl(fields.PAGE_CONTROL.read(cdb))
-    if control is PageControl.SAVED:
-        raise CheckCondition(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
-    if fields.SUBPAGE_CODE.read(cdb):
-        raise CheckCondition(fields.SUBPAGE_CODE.invalid())
-    code = fields.MODE_PAGE_CODE.read(cdb)
-    if code == ModePage.ALL:
-        pages = [MODE_PAGES[known](unit) for known in sorted(MODE_PAGES)]
-    elif code in MODE_PAGES:
-        pages = [MODE_PAGES[code](unit)]
-    else:
-        raise CheckCondition(fields.MODE_PAGE_CODE.invalid())
-    if control is PageControl.CHANGEABLE:
-        pages = [mode_pages.changeable_mask(page) for page in pages]
-    return b"".join(pages)
-
-
 def _row(
     opcode: Opcode,
     function: Callable[[LogicalUnit, Command], None],
@@ -160,7 +97,5 @@ SPC_COMMANDS = (
     _row(Opcode.TEST_UNIT_READY, test_unit_ready),
     _row(Opcode.REQUEST_SENSE, request_sense, skips_attention=True),
     _row(Opcode.INQUIRY, inquiry, skips_attention=True),
-    _row(Opcode.MODE_SENSE_6, mode_sense_6),
-    _row(Opcode.MODE_SENSE_10, mode_sense_10),
     _row(Opcode.REPORT_LUNS, report_luns, skips_attention=True),
 )

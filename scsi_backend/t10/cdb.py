@@ -121,6 +121,21 @@ MODE_PAGE_CODE: Final = Field(2, 5, 6)
 SUBPAGE_CODE: Final = Field(3, 7, 8)
 MODE_SENSE_6_ALLOCATION_LENGTH: Final = Field(4, 7, 8)
 MODE_SENSE_10_ALLOCATION_LENGTH: Final = Field(7, 7, 16)
+# MODE SELECT: byte 1 of both forms.
+MODE_SELECT_PF: Final = Field(1, 4, 1)
+MODE_SELECT_RTD: Final = Field(1, 1, 1)
+MODE_SELECT_SP: Final = Field(1, 0, 1)
+MODE_SELECT_6_PARAMETER_LIST_LENGTH: Final = Field(4, 7, 8)
+MODE_SELECT_10_PARAMETER_LIST_LENGTH: Final = Field(7, 7, 16)
+# START STOP UNIT.
+START_STOP_IMMED: Final = Field(1, 0, 1)
+POWER_CONDITION: Final = Field(4, 7, 4)
+NO_FLUSH: Final = Field(4, 2, 1)
+LOEJ: Final = Field(4, 1, 1)
+# SEND DIAGNOSTIC.
+SELF_TEST_CODE: Final = Field(1, 7, 3)
+SELFTEST: Final = Field(1, 2, 1)
+SEND_DIAGNOSTIC_PARAMETER_LIST_LENGTH: Final = Field(3, 7, 16)
 # READ CAPACITY.
 READ_CAPACITY_10_LBA: Final = Field(2, 7, 32)
 READ_CAPACITY_10_PMI: Final = Field(8, 0, 1)
@@ -139,6 +154,9 @@ _BLOCK_16 = struct.Struct(">BBQIBB")
 _COMPARE_AND_WRITE = struct.Struct(">BBQ3xBBB")
 _INQUIRY = struct.Struct(">BBBHB")
 _MODE_SENSE_10 = struct.Struct(">BBBBxxxHB")
+_MODE_SELECT_10 = struct.Struct(">BB5xHB")
+_START_STOP_UNIT = struct.Struct(">BBxxBB")
+_SEND_DIAGNOSTIC = struct.Struct(">BBxHB")
 _SERVICE_ACTION_IN_16 = struct.Struct(">BBQIBB")
 _UNMAP = struct.Struct(">BBxxxxBHB")
 _REPORT_LUNS = struct.Struct(">B5xIxB")
@@ -235,7 +253,19 @@ def mode_sense_10(page_code: int, allocation_length_bytes: int) -> bytes:
     return _MODE_SENSE_10.pack(Opcode.MODE_SENSE_10, 0x08, page_code, 0, allocation_length_bytes, 0)
 
 
+def mode_select_10(parameter_list_length_bytes: int) -> bytes:
+    """MODE SELECT(10) (SPC-5 6.13) with PF, for pages in the format of the standard."""
+    return _MODE_SELECT_10.pack(Opcode.MODE_SELECT_10, 0x10, parameter_list_length_bytes, 0)
+
+
+def start_stop_unit(power_condition: int) -> bytes:
+    """START STOP UNIT (SBC-4 5.31) with a POWER CONDITION; the cache is flushed before it."""
+    return _START_STOP_UNIT.pack(Opcode.START_STOP_UNIT, 0, power_condition << 4, 0)
+
+
 TEST_UNIT_READY: Final = bytes(6)
+# SEND DIAGNOSTIC (SPC-5 6.42) with SELFTEST: the default self-test.
+DEFAULT_SELF_TEST: Final = _SEND_DIAGNOSTIC.pack(Opcode.SEND_DIAGNOSTIC, 0x04, 0, 0)
 
 
 def unmap_parameter_list(lba: int, length_blocks: int) -> bytes:

@@ -21,6 +21,18 @@ class ModePage(IntEnum):
     ALL = 0x3F
 
 
+class PowerCondition(IntEnum):
+    """The POWER CONDITION field of START STOP UNIT (SBC-4 5.31); START_VALID leaves it to START.
+
+    From IDLE and STANDBY a device comes back by itself when the next command needs it to.
+    """
+
+    START_VALID = 0
+    ACTIVE = 1
+    IDLE = 2
+    STANDBY = 3
+
+
 class PageControl(IntEnum):
     """The PC field of MODE SENSE."""
 

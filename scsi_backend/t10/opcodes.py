@@ -14,7 +14,10 @@ class Opcode(IntEnum):
     READ_6 = 0x08
     WRITE_6 = 0x0A
     INQUIRY = 0x12
+    MODE_SELECT_6 = 0x15
     MODE_SENSE_6 = 0x1A
+    START_STOP_UNIT = 0x1B
+    SEND_DIAGNOSTIC = 0x1D
     READ_CAPACITY_10 = 0x25
     READ_10 = 0x28
     WRITE_10 = 0x2A
@@ -23,6 +26,7 @@ class Opcode(IntEnum):
     SYNCHRONIZE_CACHE_10 = 0x35
     WRITE_SAME_10 = 0x41
     UNMAP = 0x42
+    MODE_SELECT_10 = 0x55
     MODE_SENSE_10 = 0x5A
     READ_16 = 0x88
     COMPARE_AND_WRITE = 0x89

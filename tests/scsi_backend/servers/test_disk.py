@@ -19,7 +19,10 @@ GOLDEN = """
 08 -  READ(6)                -
 0A -  WRITE(6)               writes
 12 -  INQUIRY                exempt
+15 -  MODE SELECT(6)         -
 1A -  MODE SENSE(6)          -
+1B -  START STOP UNIT        -
+1D -  SEND DIAGNOSTIC        -
 25 -  READ CAPACITY(10)      -
 28 -  READ(10)               -
 2A -  WRITE(10)              writes
@@ -28,6 +31,7 @@ GOLDEN = """
 35 -  SYNCHRONIZE CACHE(10)  -
 41 -  WRITE SAME(10)         writes
 42 -  UNMAP                  writes
+55 -  MODE SELECT(10)        -
 5A -  MODE SENSE(10)         -
 88 -  READ(16)               -
 89 -  COMPARE AND WRITE      writes

@@ -106,6 +106,15 @@ def test_every_attached_nexus_hears_of_a_change() -> None:
     assert heard == [[sense.CAPACITY_CHANGED], [sense.CAPACITY_CHANGED], []]
 
 
+def test_whoever_caused_a_change_need_not_hear_of_it() -> None:
+    unit = disk(FaultyVdisk())
+    first, second = Listener(), Listener()
+    for nexus in (first, second):
+        unit.attach(nexus)
+    unit.raise_unit_attention(sense.MODE_PARAMETERS_CHANGED, but=first)
+    assert [first.heard, second.heard] == [[], [sense.MODE_PARAMETERS_CHANGED]]
+
+
 def test_new_size_is_taken_over_and_told() -> None:
     vdisk = FaultyVdisk(blocks=100)
     unit, nexus = disk(vdisk), Listener()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.t10 import mode_pages
-from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl
+from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl, PowerCondition
 
 
 @pytest.mark.parametrize(("wce", "flags"), [(True, "04"), (False, "00")])
@@ -74,3 +74,9 @@ def test_codes_are_those_of_spc() -> None:
         "SAVED",
     ]
     assert [control.value for control in sorted(PageControl)] == [0, 1, 2, 3]
+    assert {condition.name: condition.value for condition in PowerCondition} == {
+        "START_VALID": 0,
+        "ACTIVE": 1,
+        "IDLE": 2,
+        "STANDBY": 3,
+    }
