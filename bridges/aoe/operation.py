@@ -31,10 +31,12 @@ _NO_DATA: Final = bytes(MIN_FRAME_BYTES - ATA_DATA_OFFSET)
 class Port(Protocol):
     """A network interface, as a target sees it.
 
-    ``sector_count`` and ``buffer_count`` are what Query Config advertises here.
+    ``sector_count`` and ``buffer_count`` are what Query Config advertises here. ``mtu`` is in
+    bytes, without the Ethernet header.
     """
 
     mac: bytes
+    mtu: int
     sector_count: int
     buffer_count: int
 

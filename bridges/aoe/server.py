@@ -65,6 +65,7 @@ class PacketPort:
     ) -> None:
         self.interface = interface
         self.mac = b""
+        self.mtu = 0
         self.sector_count = self.buffer_count = 0
         self._loop = loop
         self._route = route
@@ -274,6 +275,7 @@ class PacketPort:
             self._free.clear()
         self._link = link
         self.mac = link.mac
+        self.mtu = link.mtu
         self.sector_count = link.sector_count
         granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self.buffer_count = link.buffer_count(granted)

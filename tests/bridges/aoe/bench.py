@@ -75,6 +75,7 @@ class CollectingPort:
 
     def __init__(self, mac: str = TARGET_MAC, sector_count: int = 2) -> None:
         self.mac = bytes.fromhex(mac)
+        self.mtu = 1500
         self.sector_count = sector_count
         self.buffer_count = 64
         self.sent: list[bytes] = []
