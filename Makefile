@@ -90,6 +90,10 @@ bench: setup-test ## figures beside nbdkit, qemu-nbd and nbd-server
 bench-connections: setup-test ## a thousand idle NBD clients: their memory, and what they cost others
 	$(BIN)/python -m tests.bench.connections
 
+.PHONY: bench-aoe
+bench-aoe: setup-test ## figures over AoE beside vblade (as root: it makes network namespaces)
+	$(BIN)/python -m tests.bench.aoe
+
 .PHONY: clean
 clean: ## remove .venv and caches; var/ (your disk) stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

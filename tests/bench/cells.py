@@ -7,9 +7,32 @@ Data only. fio.py and nbdcopy.py know how to make the load, servers.py whom it g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 KIB = 1 << 10
 MIB = 1 << 20
+
+
+class AnyCell(Protocol):
+    """What results, rounds and tables have to know of a cell, whichever benchmark it is of."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def block_bytes(self) -> int: ...
+
+    @property
+    def is_tls(self) -> bool: ...
+
+    @property
+    def is_sequential(self) -> bool: ...
+
+    @property
+    def is_serial(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

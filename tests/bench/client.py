@@ -32,13 +32,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the client saw during one run; latencies in microseconds, None where not measured."""
+    """What the client saw during one run; latencies in microseconds, None where not measured.
+
+    `idle_share` is the part of the run in which the client did nothing but wait for replies.
+    """
 
     requests: int
     iops: float
     bytes_per_s: float
     p50_us: float | None
     p99_us: float | None
+    idle_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

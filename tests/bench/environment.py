@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def cpu_model(cpuinfo: str) -> str:
     return platform.machine()
 
 
+def file_system(directory: Path) -> str:
+    """The type of the file system that a folder is on."""
+    return _first_line("findmnt", "-n", "-o", "FSTYPE", "--target", str(directory))
+
+
 def _first_line(*command: str) -> str:
     """What a program prints first, or that it is missing."""
     try:
@@ -63,7 +69,13 @@ def _our_version() -> str:
         return "scst-bridge not installed"
 
 
-def collect(directory: Path, size_mib: int, runs: int, seconds: float) -> Environment:
+def collect(
+    directory: Path,
+    size_mib: int,
+    runs: int,
+    seconds: float,
+    version_commands: Iterable[tuple[str, ...]] = VERSION_COMMANDS,
+) -> Environment:
     """Ask the machine."""
     return Environment(
         kernel=platform.release(),
@@ -72,10 +84,10 @@ def collect(directory: Path, size_mib: int, runs: int, seconds: float) -> Enviro
         versions=(
             _our_version(),
             f"Python {platform.python_version()}",
-            *(_first_line(*command) for command in VERSION_COMMANDS),
+            *(_first_line(*command) for command in version_commands),
         ),
         directory=str(directory),
-        file_system=_first_line("findmnt", "-n", "-o", "FSTYPE", "--target", str(directory)),
+        file_system=file_system(directory),
         size_mib=size_mib,
         runs=runs,
         seconds=seconds,

@@ -15,24 +15,22 @@ from tests.bench.servers import FILE_PEERS, SERVERS
 BEST_PEER = "best C peer"
 TITLES = {cell.name: cell.title for cell in CELLS}
 NAMES = {server.key: server.name for server in SERVERS}
-WORDS = {Metric.IOPS: "", Metric.P50: " p50 latency", Metric.SERVER_CPU: " server CPU"}
+_WORDS = {Metric.IOPS: "", Metric.P50: " p50 latency", Metric.SERVER_CPU: " server CPU"}
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A bound on a ratio of `server` to the best of `peers`: a floor for gains, else a ceiling."""
+    """A bound on a ratio of `server` to the best of `peers`: a floor for gains, else a ceiling.
 
+    `title` has the ratio in words, as "4k read QD32: ours / best C peer".
+    """
+
+    title: str
     server: str
-    against: str
     peers: tuple[str, ...]
     cell: str
     metric: Metric
     bound: float
-
-    @property
-    def title(self) -> str:
-        """The ratio in words, as "4k read QD32: ours / best C peer"."""
-        return f"{TITLES[self.cell]}{WORDS[self.metric]}: {NAMES[self.server]} / {self.against}"
 
     @property
     def expected(self) -> str:
@@ -50,12 +48,19 @@ class Expectation:
         return ratio.median <= self.bound
 
 
+def title_of(cell_title: str, metric: Metric, server_name: str, against: str) -> str:
+    """A ratio in words."""
+    return f"{cell_title}{_WORDS[metric]}: {server_name} / {against}"
+
+
 def _against_best(cell: str, metric: Metric, bound: float) -> Expectation:
-    return Expectation("ours", BEST_PEER, FILE_PEERS, cell, metric, bound)
+    title = title_of(TITLES[cell], metric, NAMES["ours"], BEST_PEER)
+    return Expectation(title, "ours", FILE_PEERS, cell, metric, bound)
 
 
 def _against(server: str, peer: str, cell: str, metric: Metric, bound: float) -> Expectation:
-    return Expectation(server, NAMES[peer], (peer,), cell, metric, bound)
+    title = title_of(TITLES[cell], metric, NAMES[server], NAMES[peer])
+    return Expectation(title, server, (peer,), cell, metric, bound)
 
 
 _BASIC = tuple(cell.name for cell in CELLS if cell.is_basic)

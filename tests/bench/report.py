@@ -7,19 +7,19 @@ The tables are tables.py's, every number comes from results.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from tests.bench import tables
-from tests.bench.cells import Cell
+from tests.bench.cells import AnyCell
 from tests.bench.environment import Environment
-from tests.bench.expectations import EXPECTATIONS
+from tests.bench.expectations import EXPECTATIONS, Expectation
 from tests.bench.results import Failure, Metric, Results
-from tests.bench.servers import Server
+from tests.bench.servers import AnyServer
 
 RATE_TITLE = "Rate (4k and 64k at random, 1M in sequence; medians of the rounds)"
 CPU_TITLE = "Server CPU time per request, or per GiB"
@@ -33,9 +33,10 @@ class Report:
     """One finished benchmark: the servers and cells asked for, and what came of them."""
 
     environment: Environment
-    servers: Sequence[Server]
-    cells: Sequence[Cell]
+    servers: Sequence[AnyServer]
+    cells: Sequence[AnyCell]
     results: Results
+    expectations: Sequence[Expectation] = EXPECTATIONS
 
 
 def _tables(report: Report) -> Iterator[Table | None]:
@@ -44,7 +45,7 @@ def _tables(report: Report) -> Iterator[Table | None]:
     serial = [cell for cell in cells if cell.is_serial]
 
     def figures(
-        title: str, of: Sequence[Cell], unit: Callable[[Cell], str], describe: tables.Describe
+        title: str, of: Sequence[AnyCell], unit: Callable[[AnyCell], str], describe: tables.Describe
     ) -> Table:
         return tables.figures_table(title, servers, of, results, unit, describe)
 
@@ -59,7 +60,7 @@ def _tables(report: Report) -> Iterator[Table | None]:
         ):
             name = title.format(ours.name)
             yield tables.ratios_table(name, ours, servers, of, results, metric)
-    yield tables.expectations_table(EXPECTATIONS, results)
+    yield tables.expectations_table(report.expectations, results)
 
 
 def print_header(console: Console, environment: Environment) -> None:
@@ -83,10 +84,17 @@ def print_failure(console: Console, failure: Failure) -> None:
 
 def print_report(console: Console, report: Report) -> None:
     """All tables, then every failure in full."""
-    for table in _tables(report):
+    print_tables(console, _tables(report), report.results.failures)
+
+
+def print_tables(
+    console: Console, made: Iterable[Table | None], failures: Iterable[Failure]
+) -> None:
+    """The tables that there are, then every failure in full."""
+    for table in made:
         if table is not None:
             console.print(table)
-    for failure in report.results.failures:
+    for failure in failures:
         print_failure(console, failure)
 
 
@@ -121,7 +129,7 @@ def _ratios(report: Report) -> Iterator[dict[str, object]]:
 
 
 def _expectations(report: Report) -> Iterator[dict[str, object]]:
-    for one in EXPECTATIONS:
+    for one in report.expectations:
         ratio = one.found(report.results)
         if ratio is not None:
             yield {
@@ -132,12 +140,19 @@ def _expectations(report: Report) -> Iterator[dict[str, object]]:
             }
 
 
+def _facts(cell: AnyCell) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    if is_dataclass(cell) and not isinstance(cell, type):
+        fields = asdict(cell)
+    return {"name": cell.name, "title": cell.title, "block_bytes": cell.block_bytes, **fields}
+
+
 def to_json(report: Report) -> str:
     """The report for programs: environment, each sample, medians, ratios and failures."""
     results = report.results
     document = {
         "environment": asdict(report.environment),
-        "cells": [asdict(cell) for cell in report.cells],
+        "cells": [_facts(cell) for cell in report.cells],
         "samples": [asdict(sample) for sample in results.samples],
         "medians": list(_medians(report)),
         "ratios": list(_ratios(report)),

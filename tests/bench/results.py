@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from tests.bench.cells import Cell
+from tests.bench.cells import AnyCell
 from tests.bench.client import Measurement
 
 GIB = 1 << 30
@@ -53,6 +53,7 @@ class Figures:
     p50_us: float | None
     p99_us: float | None
     server_cpu_us: float
+    idle_share: float | None = None
 
     def server_cpu_s_per_gib(self, block_bytes: int) -> float:
         """CPU seconds of the server for each GiB, of requests with `block_bytes`."""
@@ -107,7 +108,7 @@ class Results:
         """The samples of one server in one cell."""
         return [one for one in self.samples if (one.server, one.cell) == (server, cell)]
 
-    def failure(self, server: str, cell: Cell) -> Failure | None:
+    def failure(self, server: str, cell: AnyCell) -> Failure | None:
         """What kept a server from being measured in a cell: there, or as a whole."""
         here = ((cell.name, cell.is_tls), (None, cell.is_tls))
         return next(
@@ -132,6 +133,7 @@ class Results:
             p50_us=_middle([one.p50_us for one in measured]),
             p99_us=_middle([one.p99_us for one in measured]),
             server_cpu_us=median(one.server_cpu_us for one in samples),
+            idle_share=_middle([one.idle_share for one in measured]),
         )
 
     def ratio(

@@ -9,15 +9,17 @@ it is given a function that measures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from tests.bench import fio, nbdcopy
-from tests.bench.cells import Cell
+from tests.bench.cells import AnyCell, Cell
 from tests.bench.client import Load, LoadError, Measurement
 from tests.bench.processes import RunningServer, ServerError
 from tests.bench.results import Failure, Sample
 
 # (client's view, server CPU microseconds per request)
 Measured = tuple[Measurement, float]
+C = TypeVar("C", bound=AnyCell)
 
 
 def measure(server: RunningServer, cell: Cell, load: Load) -> Measured:
@@ -39,9 +41,9 @@ def measure(server: RunningServer, cell: Cell, load: Load) -> Measured:
 
 
 def run_rounds(
-    turns: Sequence[tuple[Cell, Sequence[str]]],
+    turns: Sequence[tuple[C, Sequence[str]]],
     runs: int,
-    measure_one: Callable[[int, str, Cell], Measured],
+    measure_one: Callable[[int, str, C], Measured],
 ) -> Iterator[Sample | Failure]:
     """Yield each sample as it is made. A cell that failed, or a server that ended, is not retried.
 
@@ -49,12 +51,12 @@ def run_rounds(
     index, server and cell, and raises as `measure` does.
     """
     ended: set[tuple[str, bool]] = set()
-    failed: set[tuple[str, Cell]] = set()
+    failed: set[tuple[str, str]] = set()
     for index in range(runs):
         for cell, servers in turns:
             first = index % len(servers) if servers else 0
             for server in (*servers[first:], *servers[:first]):
-                if (server, cell.is_tls) in ended or (server, cell) in failed:
+                if (server, cell.is_tls) in ended or (server, cell.name) in failed:
                     continue
                 try:
                     measurement, cpu_us = measure_one(index, server, cell)
@@ -62,7 +64,7 @@ def run_rounds(
                     ended.add((server, cell.is_tls))
                     yield Failure(server, None, str(error), cell.is_tls)
                 except LoadError as error:
-                    failed.add((server, cell))
+                    failed.add((server, cell.name))
                     yield Failure(server, cell.name, str(error), cell.is_tls)
                 else:
                     yield Sample(server, cell.name, index, measurement, cpu_us)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 from tests.bench.cells import Cell
@@ -19,6 +20,19 @@ from tests.bench.cells import Cell
 EXPORT = "disk0"
 LOCAL_TARGET = "local"
 PYTHON_PLUGIN = Path(__file__).with_name("nbdkit_python_plugin.py")
+
+
+class AnyServer(Protocol):
+    """What tables have to know of a server, whichever benchmark it is of."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_ours(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

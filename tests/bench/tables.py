@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from rich import box
 from rich.table import Table
 
-from tests.bench.cells import Cell
+from tests.bench.cells import AnyCell
 from tests.bench.expectations import BEST_PEER, Expectation
 from tests.bench.results import Figures, Metric, Ratio, Results
-from tests.bench.servers import FILE_PEERS, Server
+from tests.bench.servers import FILE_PEERS, AnyServer
 
 NONE = "-"
 FAILED = "[red]failed[/red]"
 
 # One entry of a table of figures.
-Describe = Callable[[Cell, Figures], str]
+Describe = Callable[[AnyCell, Figures], str]
 # A name, and the keys of the servers whose best is meant.
 Peers = tuple[str, tuple[str, ...]]
 
@@ -31,6 +31,8 @@ def _table(title: str, first: str, others: Iterable[str]) -> Table:
         title=title,
         title_justify="left",
         title_style="bold",
+        # Else a title is broken that is longer than its table is wide.
+        min_width=len(title),
         box=box.SIMPLE,
         padding=(0, 0, 0, 1),
         pad_edge=False,
@@ -41,57 +43,62 @@ def _table(title: str, first: str, others: Iterable[str]) -> Table:
     return table
 
 
-def rate(cell: Cell, figures: Figures) -> str:
+def rate(cell: AnyCell, figures: Figures) -> str:
     """Thousands of requests per second for random loads, 10^9 bytes for sequential ones."""
     return f"{figures.bytes_per_s / 1e9:.2f}" if cell.is_sequential else f"{figures.iops / 1e3:.1f}"
 
 
-def rate_unit(cell: Cell) -> str:
+def rate_unit(cell: AnyCell) -> str:
     return "GB/s" if cell.is_sequential else "kIOPS"
 
 
-def cpu(cell: Cell, figures: Figures) -> str:
+def cpu(cell: AnyCell, figures: Figures) -> str:
     """Microseconds for each small request, seconds for each GiB of large ones."""
     if cell.is_sequential:
         return f"{figures.server_cpu_s_per_gib(cell.block_bytes):.2f}"
     return f"{figures.server_cpu_us:.1f}"
 
 
-def cpu_unit(cell: Cell) -> str:
+def cpu_unit(cell: AnyCell) -> str:
     return "s/GiB" if cell.is_sequential else "µs"
 
 
-def latency(cell: Cell, figures: Figures) -> str:
+def latency(cell: AnyCell, figures: Figures) -> str:
     """Median and 99th percentile in microseconds."""
     if figures.p50_us is None or figures.p99_us is None:
         return NONE
     return f"{figures.p50_us:.1f}\n({figures.p99_us:.1f})"
 
 
+def idle(cell: AnyCell, figures: Figures) -> str:
+    """The part of its time in which the client had nothing to do, in percent."""
+    return NONE if figures.idle_share is None else f"{figures.idle_share * 100:.0f}"
+
+
 def figures_table(
     title: str,
-    servers: Sequence[Server],
-    cells: Sequence[Cell],
+    servers: Sequence[AnyServer],
+    cells: Sequence[AnyCell],
     results: Results,
-    unit: Callable[[Cell], str],
+    unit: Callable[[AnyCell], str] | None,
     describe: Describe,
 ) -> Table:
-    """Medians: cells by servers."""
+    """Medians: cells by servers; `unit` where it is not the same in all cells."""
     table = _table(title, "", (server.name for server in servers))
     for cell in cells:
         entries = (_entry(results, server, cell, describe) for server in servers)
-        table.add_row(f"{cell.title}, {unit(cell)}", *entries)
+        table.add_row(f"{cell.title}, {unit(cell)}" if unit else cell.title, *entries)
     return table
 
 
-def _entry(results: Results, server: Server, cell: Cell, describe: Describe) -> str:
+def _entry(results: Results, server: AnyServer, cell: AnyCell, describe: Describe) -> str:
     if results.failure(server.key, cell):
         return FAILED
     figures = results.figures(server.key, cell.name)
     return NONE if figures is None else describe(cell, figures)
 
 
-def peers_of(servers: Sequence[Server]) -> list[Peers]:
+def peers_of(servers: Sequence[AnyServer]) -> list[Peers]:
     """With whom ours are compared, by name: the best server of a file, then each peer by itself."""
     peers: list[Peers] = [(server.name, (server.key,)) for server in servers if not server.is_ours]
     rivals = tuple(server.key for server in servers if server.key in FILE_PEERS)
@@ -100,9 +107,9 @@ def peers_of(servers: Sequence[Server]) -> list[Peers]:
 
 def ratios_table(
     title: str,
-    ours: Server,
-    servers: Sequence[Server],
-    cells: Sequence[Cell],
+    ours: AnyServer,
+    servers: Sequence[AnyServer],
+    cells: Sequence[AnyCell],
     results: Results,
     metric: Metric,
 ) -> Table | None:

@@ -11,8 +11,8 @@ from tests.bench.results import Metric, Ratio, Results
 from tests.bench.samples import sample
 from tests.bench.servers import FILE_PEERS, SERVERS
 
-IOPS = Expectation("ours", "best C peer", FILE_PEERS, "randread-qd32", Metric.IOPS, 1.3)
-CPU = Expectation("ours", "nbdkit file", ("nbdkit-file",), "randread-qd32", Metric.SERVER_CPU, 1.0)
+IOPS = Expectation("rate", "ours", FILE_PEERS, "randread-qd32", Metric.IOPS, 1.3)
+CPU = Expectation("CPU", "ours", ("nbdkit-file",), "randread-qd32", Metric.SERVER_CPU, 1.0)
 
 
 def test_servers_and_cells_exist() -> None:
