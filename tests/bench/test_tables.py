@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -66,6 +67,18 @@ def test_latency_is_median_and_99th_percentile_if_there_are_any() -> None:
     assert tables.latency(QD1, FIGURES) == "45.2\n(88.4)"
     without = Figures(1, 1.0, 1.0, None, None, 1.0)
     assert tables.latency(QD1, without) == "-"
+
+
+def test_idle_time_is_given_in_percent_where_it_was_measured() -> None:
+    assert tables.idle(QD1, FIGURES) == "-"
+    assert tables.idle(QD1, replace(FIGURES, idle_share=0.426)) == "43"
+
+
+def test_title_is_not_broken_by_a_narrow_table() -> None:
+    title = "A title that is longer than the table below it is wide"
+    lines = printed(tables.figures_table(title, [], [QD1], Results((), ()), None, tables.rate))
+    assert lines[0] == title
+    assert lines[-2].strip() == QD1.title
 
 
 def test_figures_stand_in_their_column_and_failures_and_gaps_are_marked() -> None:

@@ -24,8 +24,9 @@ from tests.bench import environment
 from tests.bench.aoe import report
 from tests.bench.aoe.cells import CELLS, AoeCell
 from tests.bench.aoe.expectations import EXPECTATIONS
+from tests.bench.aoe.hosts import link
 from tests.bench.aoe.servers import SERVERS, AoeServer, Place
-from tests.bench.aoe.stations import Station, link, station
+from tests.bench.aoe.stations import Station, station
 from tests.bench.client import LoadError
 from tests.bench.processes import ServerError, kill_children
 from tests.bench.report import Report, print_failure, print_header, to_json
@@ -66,26 +67,31 @@ class Bench:
     disk_directory: Path
     cpus: Cpus
     stack: ExitStack
-    progress: Console
     stations: dict[StationKey, Station] = field(default_factory=dict)
     broken: dict[StationKey, str] = field(default_factory=dict)
 
     def start(self, servers: Sequence[AoeServer], cells: Sequence[AoeCell]) -> None:
         """Bring up each server that some cell asks for; those that fail are noted."""
-        folder = Path(
-            self.stack.enter_context(tempfile.TemporaryDirectory(prefix="scst-bridge-bench-"))
-        )
-        images = {}
+        made = tempfile.TemporaryDirectory(prefix="scst-bridge-bench-")
+        folder = Path(self.stack.enter_context(made))
+        images = {
+            is_durable: self._image(is_durable)
+            for is_durable in sorted({cell.is_durable for cell in cells})
+        }
         self.stack.callback(kill_children)
         for cell in cells:
-            directory = self.disk_directory if cell.is_durable else Path(self.header.directory)
-            if cell.is_durable not in images:
-                image = self.stack.enter_context(random_file(directory, self.header.size_mib << 20))
-                images[cell.is_durable] = image
             for server in servers:
                 key = (server.key, cell.mtu, cell.is_durable)
                 if server.takes(cell) and key not in self.stations and key not in self.broken:
                     self._start(server, key, images[cell.is_durable], folder)
+
+    def _image(self, is_durable: bool) -> Path:
+        directory = self.disk_directory if is_durable else Path(self.header.directory)
+        image = self.stack.enter_context(random_file(directory, self.header.size_mib << 20))
+        # What was written now must not reach the disk during a run.
+        with image.open("rb") as written:
+            os.fsync(written.fileno())
+        return image
 
     def _start(self, server: AoeServer, key: StationKey, image: Path, folder: Path) -> None:
         own = folder / "-".join(map(str, key))
@@ -125,7 +131,7 @@ def run_benchmark(
         # Without a thread of its own, which would take time from the generator.
         live = stack.enter_context(Live(console=progress, auto_refresh=False, transient=True))
         live.update(Text("starting the servers"), refresh=True)
-        bench = Bench(header, disk_directory, cpus, stack, progress)
+        bench = Bench(header, disk_directory, cpus, stack)
         bench.start(servers, cells)
 
         def measure_one(index: int, key: str, cell: AoeCell) -> Measured:

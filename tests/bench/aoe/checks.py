@@ -62,12 +62,10 @@ def find_target(
     raise LoadError(f"no answer to Query Config for {deadline_s:g} s")
 
 
-def verify(
-    sock: socket.socket, route: Route, sectors: int, disk_sectors: int, image: Path | None
-) -> None:
+def verify(sock: socket.socket, route: Route, sectors: int, disk_sectors: int, image: Path) -> None:
     """Write blocks of random data all over the disk, and read them back; the file must have them.
 
-    Raises LoadError for the first that differ. Without `image` only the replies count.
+    Raises LoadError for the first that differ.
     """
     rng = random.Random()
     block_bytes = sectors * SECTOR_BYTES
@@ -80,11 +78,10 @@ def verify(
     for lba, data in written.items():
         if replies[lba].data != data:
             raise LoadError(f"data read at LBA {lba} are not those written")
-    if image is not None:
-        with image.open("rb") as stored:
-            for lba, data in written.items():
-                if os.pread(stored.fileno(), block_bytes, lba * SECTOR_BYTES) != data:
-                    raise LoadError(f"data written at LBA {lba} are not in {image}")
+    with image.open("rb") as stored:
+        for lba, data in written.items():
+            if os.pread(stored.fileno(), block_bytes, lba * SECTOR_BYTES) != data:
+                raise LoadError(f"data written at LBA {lba} are not in {image}")
 
 
 def _exchange(sock: socket.socket, requests: Mapping[int, bytes]) -> dict[int, Reply]:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.bench import tables
 from tests.bench.aoe.expectations import RATE_GOAL
+from tests.bench.aoe.servers import SERVERS
 from tests.bench.cells import AnyCell
 from tests.bench.environment import file_system
 from tests.bench.report import Report, print_tables
@@ -25,7 +26,7 @@ LATENCY_TITLE = "Latency at window 1 in microseconds, median of the frames (and 
 IDLE_TITLE = "Time in which the generator waited for the server, in percent"
 RATIO_TITLE = "ours / peer: frames per second, median of the rounds (lowest-highest)"
 LATENCY_RATIO_TITLE = "ours / peer: p50 latency, below 1 ours is quicker"
-GOAL = f"The goal at window 32 is {RATE_GOAL:.1f}."
+GOAL = f"The goal at window 32 is {RATE_GOAL:.1f} where storage is not waited for."
 
 
 def circumstances(server_cpu: int, generator_cpu: int, disk_directory: Path) -> list[str]:
@@ -57,8 +58,33 @@ def _tables(report: Report) -> Iterator[Table | None]:
     yield tables.expectations_table(report.expectations, results)
 
 
+def remarks(report: Report) -> Iterator[str]:
+    """Whether the generator was the bottleneck, and what the bounds do not say."""
+    least: tuple[float, str] | None = None
+    ceiling: tuple[float, str] | None = None
+    for server in SERVERS:
+        for cell in report.cells:
+            figures = report.results.figures(server.key, cell.name)
+            if figures is None:
+                continue
+            if not server.stores:
+                ceiling = max(ceiling or (0.0, ""), (figures.iops, cell.title))
+            elif figures.idle_share is not None:
+                found = (figures.idle_share, f"{cell.title}, {server.name}")
+                least = min(least or found, found)
+    if least is not None:
+        yield f"The generator waited for {least[0]:.0%} of its time or more (least: {least[1]})."
+    if ceiling is not None:
+        yield (
+            f"Without a disk behind the frames it reaches {ceiling[0] / 1e3:.1f} thousand "
+            f"frames per second ({ceiling[1]})."
+        )
+    if report.results.samples:
+        yield GOAL
+
+
 def print_report(console: Console, report: Report) -> None:
     """All tables, then every failure in full."""
     print_tables(console, _tables(report), report.results.failures)
-    if report.results.samples:
-        console.print(GOAL, highlight=False)
+    for line in remarks(report):
+        console.print(line, highlight=False, markup=False)

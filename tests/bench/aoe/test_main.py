@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""__main__.py: its options; stations.py's tests start servers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.bench.aoe.__main__ import Cpus, app
+from tests.bench.environment import file_system
+
+RUNNER = CliRunner()
+
+
+def test_server_and_generator_have_different_cpus_where_there_are_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 3, 9})
+    assert Cpus.available() == Cpus(server=3, generator=5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4})
+    assert Cpus.available() == Cpus(server=4, generator=4)
+
+
+@pytest.mark.parametrize("option", ["--cell", "--server"])
+def test_unknown_name_is_refused(option: str) -> None:
+    done = RUNNER.invoke(app, [option, "no-such"])
+    assert done.exit_code == 2
+    assert "no-such" in done.output
+
+
+def test_durable_cells_are_refused_where_there_is_no_disk() -> None:
+    memory = Path("/dev/shm")
+    if file_system(memory) != "tmpfs":
+        pytest.skip("needs a tmpfs at /dev/shm")
+    durable = "write-2s-w1-page-durable"
+    done = RUNNER.invoke(app, ["--cell", durable, "--disk-directory", str(memory)])
+    assert done.exit_code == 2
+    assert "tmpfs" in done.output
