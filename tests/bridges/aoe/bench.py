@@ -8,10 +8,12 @@ under test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bridges.aoe.address import Address
+from bridges.aoe.policy import DEFAULT_POLICY, Policy
+from bridges.aoe.state import KeptState
 from bridges.aoe.target import AoeTarget
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import Command, Execute
@@ -108,30 +110,50 @@ class CollectingPort:
         return sent
 
 
+@dataclass(eq=False)
+class ManualTimer:
+    """A call that is still to come."""
+
+    due_s: float
+    callback: Callable[[], None]
+    timers: list[ManualTimer]
+
+    def cancel(self) -> None:
+        """See ``Timer.cancel``."""
+        if self in self.timers:
+            self.timers.remove(self)
+
+
 class ManualClock:
     """Time that passes when it is told to."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._timers: list[ManualTimer] = []
 
     def time(self) -> float:
         """See ``Clock.time``."""
         return self.now_s
 
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
-        """See ``Clock.call_later``."""
-        self._timers.append((self.now_s + delay, callback))
-        return None
+    @property
+    def pending(self) -> int:
+        """How many calls are still to come."""
+        return len(self._timers)
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> ManualTimer:
+        """See ``TimerClock.call_later``."""
+        timer = ManualTimer(self.now_s + delay, callback, self._timers)
+        self._timers.append(timer)
+        return timer
 
     def pass_time(self, seconds: float) -> None:
         """Call what falls due within this time."""
         end_s = self.now_s + seconds
-        while due := [timer for timer in self._timers if timer[0] <= end_s]:
-            timer = min(due, key=lambda timer: timer[0])
+        while due := [timer for timer in self._timers if timer.due_s <= end_s]:
+            timer = min(due, key=lambda timer: timer.due_s)
             self._timers.remove(timer)
-            self.now_s = timer[0]
-            timer[1]()
+            self.now_s = timer.due_s
+            timer.callback()
         self.now_s = end_s
 
 
@@ -178,7 +200,12 @@ class Lun:
 class Bench:
     """The target e1.1 with a disk of 1024 sectors that tell their number, and its surroundings."""
 
-    def __init__(self, vdisk: FaultyVdisk | None = None) -> None:
+    def __init__(
+        self,
+        vdisk: FaultyVdisk | None = None,
+        policy: Policy = DEFAULT_POLICY,
+        state: KeptState | None = None,
+    ) -> None:
         self.vdisk = vdisk or FaultyVdisk()
         self.vdisk.fill()
         self.lun = Lun(self.vdisk)
@@ -186,7 +213,7 @@ class Bench:
         self.scsi_target.add_lun(0, LunEntry(self.lun.unit))
         self.scsi_target.is_enabled = True
         self.clock = ManualClock()
-        self.target = AoeTarget(Address(1, 1), self.scsi_target, self.clock)
+        self.target = AoeTarget(Address(1, 1), self.scsi_target, self.clock, policy, state)
         self.port = CollectingPort()
         self.target.attach(self.port)
         self.announcements = self.port.take()

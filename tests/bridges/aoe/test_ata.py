@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.aoe.ata import COMMANDS, AtaRequest, decode, put_lba
+from bridges.aoe.ata import COMMANDS, AtaRequest, decode, put_lba, put_signature
 from bridges.aoe.wire import AtaArgument
 
 # opcode: function, LBA width, which way the data go. Written from ATA8-ACS, not from the table.
@@ -36,6 +36,36 @@ _SERVED = {
     0xE5: ("CHECK_POWER", 0, "NON_DATA"),
     0x98: ("CHECK_POWER", 0, "NON_DATA"),
     0xEC: ("IDENTIFY", 0, "DATA_IN"),
+    0x27: ("READ_NATIVE_MAX", 48, "NON_DATA"),
+    0xF8: ("READ_NATIVE_MAX", 28, "NON_DATA"),
+    **{0x10 + rate: ("NO_OPERATION", 0, "NON_DATA") for rate in range(16)},
+    0x70: ("NO_OPERATION", 0, "NON_DATA"),
+    0x91: ("NO_OPERATION", 0, "NON_DATA"),
+    0x90: ("DIAGNOSTIC", 0, "NON_DATA"),
+    0xE0: ("STANDBY", 0, "NON_DATA"),
+    0x94: ("STANDBY", 0, "NON_DATA"),
+    0xE2: ("STANDBY", 0, "NON_DATA"),
+    0x96: ("STANDBY", 0, "NON_DATA"),
+    0xE1: ("IDLE", 0, "NON_DATA"),
+    0x95: ("IDLE", 0, "NON_DATA"),
+    0xE3: ("IDLE", 0, "NON_DATA"),
+    0x97: ("IDLE", 0, "NON_DATA"),
+}
+
+# opcode: features register: function, which way the data go.
+_FEATURES = {
+    0x06: {0x01: ("TRIM", "DATA_OUT")},
+    0xB0: {
+        0xD0: ("SMART_READ_DATA", "DATA_IN"),
+        0xD8: ("NO_OPERATION", "NON_DATA"),
+        0xD9: ("NO_OPERATION", "NON_DATA"),
+        0xDA: ("SMART_STATUS", "NON_DATA"),
+    },
+    0xEF: {
+        0x02: ("ENABLE_WRITE_CACHE", "NON_DATA"),
+        0x82: ("DISABLE_WRITE_CACHE", "NON_DATA"),
+        **dict.fromkeys((3, 85, 170, 102, 204), ("NO_OPERATION", "NON_DATA")),
+    },
 }
 
 
@@ -43,13 +73,37 @@ def test_exactly_these_opcodes_are_served() -> None:
     found = {
         code: (row.function.name, int(row.width), row.transfer.name)
         for code, row in enumerate(COMMANDS)
-        if row is not None
+        if row is not None and row.features is None
     }
     assert found == _SERVED
 
 
+def test_exactly_these_subcommands_are_served() -> None:
+    found = {
+        code: {
+            feature: (each.function.name, each.transfer.name)
+            for feature, each in row.features.items()
+        }
+        for code, row in enumerate(COMMANDS)
+        if row is not None and row.features is not None
+    }
+    assert found == _FEATURES
+
+
 def test_each_row_stands_at_its_opcode() -> None:
-    assert [row.opcode for row in COMMANDS if row is not None] == sorted(_SERVED)
+    wrong = {
+        code: row.opcode
+        for code, row in enumerate(COMMANDS)
+        if row is not None and row.opcode != code and code >> 4 != 1
+    }
+    assert wrong == {}
+
+
+def test_what_changes_anything_is_for_one_target_only() -> None:
+    writes = {code for code, (_, _, transfer) in _SERVED.items() if transfer == "DATA_OUT"}
+    power = {0xE0, 0xE1, 0xE2, 0xE3, 0x94, 0x95, 0x96, 0x97}
+    found = {code for code, row in enumerate(COMMANDS) if row and row.is_for_one_target}
+    assert found == writes | power | {0x06, 0xEF}
 
 
 def _decode(registers: str, limit_sectors: int = 2) -> AtaRequest | None:
@@ -86,6 +140,15 @@ def _decode(registers: str, limit_sectors: int = 2) -> AtaRequest | None:
         ("00 00 00 e7 00 00 00 e0 00 00 0000", 0, 0, 0),
         ("40 00 09 ea 01 02 03 04 05 06 0000", 0, 0, 0),
         ("00 00 00 e5 00 00 00 00 00 00 0000", 0, 0, 0),
+        ("00 5a 07 e2 01 02 03 e4 05 06 0000", 0, 0, 0),
+        ("00 00 00 1f ff ff ff ff ff ff 0000", 0, 0, 0),
+        ("00 00 00 f8 ff ff ff ef ff ff 0000", 0, 0, 0),
+        ("00 00 00 27 ff ff ff ef ff ff 0000", 0, 0, 0),
+        # Subcommands.
+        ("01 01 01 06 00 00 00 00 00 00 0000", 0, 0, 512),
+        ("00 d0 01 b0 aa 4f c2 e0 00 00 0000", 0, 0, 512),
+        ("00 da 00 b0 00 4f c2 00 00 00 0000", 0, 0, 0),
+        ("00 82 00 ef 00 00 00 00 00 00 0000", 0, 0, 0),
     ],
 )
 def test_registers_say_what_to_transfer(
@@ -119,6 +182,25 @@ def test_registers_say_what_to_transfer(
         # IDENTIFY DEVICE has one sector.
         "00 00 00 ec 00 00 00 a0 00 00 0000",
         "00 00 02 ec 00 00 00 a0 00 00 0000",
+        # TRIM has one sector of ranges, and W; features have no other bits.
+        "41 01 00 06 00 00 00 00 00 00 0000",
+        "41 01 02 06 00 00 00 00 00 00 0000",
+        "40 01 01 06 00 00 00 00 00 00 0000",
+        "41 00 01 06 00 00 00 00 00 00 0000",
+        "41 03 01 06 00 00 00 00 00 00 0000",
+        # SMART without its key, with more than one sector of data, and what it does not do.
+        "00 da 00 b0 00 00 00 00 00 00 0000",
+        "00 da 00 b0 00 4f c3 00 00 00 0000",
+        "00 d0 00 b0 00 4f c2 00 00 00 0000",
+        "00 d0 02 b0 00 4f c2 00 00 00 0000",
+        "01 d0 01 b0 00 4f c2 00 00 00 0000",
+        "00 d4 00 b0 00 4f c2 00 00 00 0000",
+        "00 d5 01 b0 00 4f c2 00 00 00 0000",
+        "01 d6 01 b0 00 4f c2 00 00 00 0000",
+        # SET FEATURES: no subcommand, reverting to defaults, AAM, power management.
+        "00 00 00 ef 00 00 00 00 00 00 0000",
+        "00 05 00 ef 00 00 00 00 00 00 0000",
+        "00 42 00 ef 00 00 00 00 00 00 0000",
     ],
 )
 def test_registers_that_make_no_sense_are_aborted(registers: str) -> None:
@@ -144,3 +226,17 @@ def test_lba_of_an_error_is_written_as_wide_as_the_command_is(opcode: int, expec
     reply = memoryview(bytearray(28) + bytes.fromhex("11 22 33 e4 55 66 0000"))
     put_lba(reply, command.width, 0x6789AB123456)
     assert reply[28:34] == bytes.fromhex(expected)
+
+
+def test_an_lba_beyond_48_bits_is_cut() -> None:
+    command = COMMANDS[0x24]
+    assert command is not None
+    reply = memoryview(bytearray(36))
+    put_lba(reply, command.width, 1 << 48 | 5)
+    assert reply[28:34] == bytes.fromhex("05 00 00 00 00 00")
+
+
+def test_signature_is_that_of_an_ata_device() -> None:
+    reply = memoryview(bytearray(24) + bytes.fromhex("00 11 22 33 44 55 66 e7 88 99 0000"))
+    put_signature(reply)
+    assert reply[24:36] == bytes.fromhex("00 11 01 33 01 00 00 e0 88 99 0000")

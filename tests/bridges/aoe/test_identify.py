@@ -69,10 +69,10 @@ _EXPECTED = {
     67: 120,
     68: 120,
     80: 0x03F0,
-    82: 0x0020,
+    82: 0x0021,
     83: 0x7400,
     84: 0x4140,
-    85: 0x0020,
+    85: 0x0021,
     86: 0x3400,
     87: 0x4140,
     88: 0x203F,
@@ -135,10 +135,10 @@ def test_a_small_disk_has_fewer_cylinders() -> None:
 @pytest.mark.parametrize(
     ("has_volatile_cache", "durable", "supported", "enabled"),
     [
-        (True, False, 0x20, 0x20),
-        (True, True, 0x20, 0),
-        (False, False, 0, 0),
-        (False, True, 0, 0),
+        (True, False, 0x21, 0x21),
+        (True, True, 0x21, 0x01),
+        (False, False, 0x01, 0x01),
+        (False, True, 0x01, 0x01),
     ],
 )
 def test_write_cache_is_off_for_a_client_whose_writes_are_durable(
@@ -167,3 +167,33 @@ def test_physical_sectors_of_4096_bytes_are_shown() -> None:
 
 def test_a_disk_that_does_not_rotate_says_so() -> None:
     assert _words(replace(_INFO, is_rotational=False))[217] == 1
+
+
+_THIN = replace(
+    _INFO,
+    is_thin_provisioned=True,
+    provisioning=Provisioning(
+        has_unmap=True,
+        has_write_same_16=True,
+        has_write_same_10=True,
+        reads_zeros=True,
+        is_thin=True,
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("info", "word_69", "word_105", "word_169"),
+    [
+        (_THIN, 0x4020, 1, 1),
+        (replace(_THIN, provisioning=replace(_THIN.provisioning, reads_zeros=False)), 0, 1, 1),
+        (replace(_THIN, provisioning=replace(_THIN.provisioning, has_unmap=False)), 0, 0, 0),
+        (replace(_THIN, is_thin_provisioned=False), 0, 0, 0),
+    ],
+    ids=["zeros", "anything", "no UNMAP", "no LBPME"],
+)
+def test_trim_is_claimed_only_if_it_is_served(
+    info: LunInfo, word_69: int, word_105: int, word_169: int
+) -> None:
+    words = _words(info)
+    assert (words[69], words[105], words[169]) == (word_69, word_105, word_169)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.aoe.query_config import ConfigString
+from bridges.aoe import query_config
+from bridges.aoe.state import TargetState
 from bridges.aoe.wire import ConfigArgument
 
 _SILENCE = None
@@ -42,17 +43,21 @@ def _argument(command: int, string: bytes, length_bytes: int | None = None) -> C
         (b"abc", 4, b"xyz", _ANSWER, b"xyz"),
         (b"abc", 4, b"", _ANSWER, b""),
         (b"", 4, b"s" * 1024, _ANSWER, b"s" * 1024),
-        (b"abc", 5, b"x", _BAD_ARGUMENT, b"abc"),
-        (b"abc", 15, b"x", _BAD_ARGUMENT, b"abc"),
     ],
 )
 def test_command(
     before: bytes, command: int, string: bytes, result: int | None, after: bytes
 ) -> None:
-    config = ConfigString()
-    config.value = before
-    assert config.execute(_argument(command, string), is_wildcard=False) == result
-    assert config.value == after
+    argument = _argument(command, string)
+    state = TargetState(before, (b"\2\0\0\0\0\1",), (b"\2\0\0\0\0\2",))
+    assert query_config.check(argument) == 0
+    expected = TargetState(after, state.mask_list, state.reserve_list)
+    assert query_config.execute(argument, state) == (result, expected)
+
+
+@pytest.mark.parametrize("command", range(5, 16))
+def test_codes_from_5_on_are_a_bad_argument(command: int) -> None:
+    assert query_config.check(_argument(command, b"")) == _BAD_ARGUMENT
 
 
 @pytest.mark.parametrize("command", [1, 2, 3, 4])
@@ -60,27 +65,8 @@ def test_command(
 def test_string_too_long_or_beyond_the_frame_is_a_bad_argument(
     command: int, string: bytes, length_bytes: int
 ) -> None:
-    config = ConfigString()
-    argument = _argument(command, string, length_bytes)
-    assert config.execute(argument, is_wildcard=False) == _BAD_ARGUMENT
-    assert config.value == b""
+    assert query_config.check(_argument(command, string, length_bytes)) == _BAD_ARGUMENT
 
 
 def test_reading_ignores_the_string_that_aoeping_sends() -> None:
-    config = ConfigString()
-    argument = _argument(0, b"\xed" * 1024, 0xEDED)
-    assert config.execute(argument, is_wildcard=False) == _ANSWER
-
-
-@pytest.mark.parametrize(("command", "result"), [(0, _ANSWER), (1, _SILENCE), (2, _SILENCE)])
-def test_wildcards_may_ask(command: int, result: int | None) -> None:
-    config = ConfigString()
-    config.value = b"abc"
-    assert config.execute(_argument(command, b"x"), is_wildcard=True) == result
-
-
-def test_a_wildcard_cannot_rename_everybody() -> None:
-    config = ConfigString()
-    config.value = b"abc"
-    assert config.execute(_argument(4, b"x"), is_wildcard=True) is _SILENCE
-    assert config.value == b"abc"
+    assert query_config.check(_argument(0, b"\xed" * 1024, 0xEDED)) == _ANSWER

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.aoe.sessions import AoeTargetError, Sessions, served_lun
+from bridges.aoe.availability import Availability
+from bridges.aoe.policy import Policy
+from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
 from bridges.lun import LunInfo
 from bridges.recovery import Reply
 from scsi_backend.t10 import sense
@@ -35,10 +37,14 @@ class _Waiting:
         self.reply = reply
 
 
+def _terms(idle_timeout_s: int = 600) -> Terms:
+    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None))
+
+
 class _Scene:
     """A target with one LUN, and its sessions."""
 
-    def __init__(self, limit: int = 3) -> None:
+    def __init__(self, limit: int = 3, idle_timeout_s: int = 600) -> None:
         self.vdisk = FaultyVdisk()
         self.lun = Lun(self.vdisk)
         self.target = Target("aoe", "e1.1", 1)
@@ -46,8 +52,14 @@ class _Scene:
         self.target.is_enabled = True
         self.infos: list[LunInfo] = []
         self.gone = 0
+        self.clock = ManualClock()
         self.sessions = Sessions(
-            self.target, ManualClock(), self.infos.append, self._count_gone, limit
+            self.target,
+            self.clock,
+            _terms(idle_timeout_s),
+            self.infos.append,
+            self._count_gone,
+            limit,
         )
 
     def _count_gone(self) -> None:
@@ -198,7 +210,7 @@ def test_a_disabled_target_admits_nobody() -> None:
 def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
     target = Target("aoe", "e1.1", 1)
     target.is_enabled = True
-    sessions = Sessions(target, ManualClock(), lambda info: None, lambda: None)
+    sessions = Sessions(target, ManualClock(), _terms(), lambda info: None, lambda: None)
     with pytest.raises(AoeTargetError, match="expected LUN 0"):
         sessions.of(_mac(1))
     assert target.sessions == ()

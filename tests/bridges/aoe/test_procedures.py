@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ATA commands that are not one CDB: what reaches the LUN, and what is answered."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from bridges.aoe.policy import Policy
+from scsi_backend.servers import vital_product_data
+from scsi_backend.t10 import sense
+from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.status import Status
+from tests.bridges.aoe.bench import Bench, ata, ata_reply, read_ext
+from tests.scsi_backend.fakes import FaultyVdisk
+
+_INVALID_OPCODE = (Status.CHECK_CONDITION, sense.INVALID_OPCODE)
+
+
+def _trim(*entries: tuple[int, int], count: int = 1) -> bytes:
+    """DATA SET MANAGEMENT with TRIM; entries are (LBA, sectors)."""
+    data = b"".join(struct.pack("<Q", sectors << 48 | lba) for lba, sectors in entries)
+    return ata(f"41 01 {count:02x} 06 000000000000 0000", data.ljust(512 * count, b"\0"))
+
+
+_TRIMMED = ata_reply("41 00 00 40 000000000000 0000")
+
+
+def _thin() -> Bench:
+    bench = Bench(FaultyVdisk(is_thin=True))
+    bench.log_in()
+    bench.vdisk.log.clear()
+    return bench
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that unmaps at most 100 blocks and 3 descriptors at once."""
+    monkeypatch.setattr(vital_product_data, "_MAX_UNMAP_BYTES", 100 * 512)
+    monkeypatch.setattr(vital_product_data, "MAX_UNMAP_DESCRIPTORS", 3)
+
+
+def test_trim_deallocates_its_ranges_and_is_stable_before_its_reply() -> None:
+    bench = _thin()
+    before = bytes(bench.vdisk.data)
+    assert bench.exchange(_trim((10, 2), (0, 0), (20, 1))) == [_TRIMMED]
+    assert bench.vdisk.log == [
+        ("unmap", 10 * 512, 2 * 512),
+        ("unmap", 20 * 512, 512),
+        ("sync", 0, 0),
+    ]
+    after = bytearray(before)
+    for lba in (10, 11, 20):
+        after[lba * 512 : (lba + 1) * 512] = bytes(512)
+    assert bench.vdisk.data == after
+    assert len(bench.port.released) == 0
+
+
+def test_trim_becomes_one_unmap_whose_ranges_are_ascending_and_disjoint() -> None:
+    bench = _thin()
+    bench.exchange(_trim((20, 5), (10, 5), (15, 2), (22, 8)))
+    assert bench.vdisk.log[:2] == [
+        ("unmap", 10 * 512, 7 * 512),
+        ("unmap", 20 * 512, 10 * 512),
+    ]
+    assert bench.lun.opcodes() == [Opcode.UNMAP, Opcode.SYNCHRONIZE_CACHE_16]
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_trim_is_split_at_the_limits_of_the_device() -> None:
+    bench = _thin()
+    ranges = [(0, 250), (300, 1), (302, 1), (304, 1), (306, 1), (308, 1)]
+    assert bench.exchange(_trim(*ranges)) == [_TRIMMED]
+    # 100, 100, then 50 with two single sectors, then the other three.
+    assert bench.lun.opcodes() == [Opcode.UNMAP] * 4 + [Opcode.SYNCHRONIZE_CACHE_16]
+    assert [cdb[7:9] for cdb in bench.lun.cdbs[:4]] == [
+        bytes((0, 8 + 16 * count)) for count in (1, 1, 3, 3)
+    ]
+    assert [(start // 512, size // 512) for name, start, size in bench.vdisk.log[:-1]] == [
+        (0, 100),
+        (100, 100),
+        (200, 50),
+        *ranges[1:],
+    ]
+
+
+def test_trim_of_nothing_succeeds() -> None:
+    bench = _thin()
+    assert bench.exchange(_trim((5, 0))) == [_TRIMMED]
+    assert "unmap" not in bench.vdisk.names
+
+
+def test_trim_beyond_the_end_deallocates_nothing() -> None:
+    bench = _thin()
+    assert bench.exchange(_trim((10, 2), (1023, 2))) == [ata_reply("41 10 01 41 000000000000 0000")]
+    assert bench.vdisk.log == []
+
+
+def test_trim_of_sectors_that_have_just_come_into_being_is_good() -> None:
+    bench = _thin()
+    bench.vdisk.new_block_count = 2048
+    bench.lun.unit.resync_size()
+    replies = bench.exchange(_trim((1023, 2)))
+    assert replies[-1] == _TRIMMED
+
+
+def test_trim_of_a_thick_disk_is_aborted() -> None:
+    bench = Bench()
+    assert bench.exchange(_trim((10, 2))) == [ata_reply("41 04 01 41 000000000000 0000")]
+    assert "unmap" not in bench.vdisk.names
+
+
+def test_trim_without_all_its_data_is_aborted() -> None:
+    bench = _thin()
+    assert bench.exchange(_trim((10, 2))[:-1]) == [ata_reply("41 04 01 41 000000000000 0000")]
+
+
+def test_trim_that_fails_is_told() -> None:
+    bench = _thin()
+    bench.vdisk.faults.errno_of["unmap"] = 5
+    assert bench.exchange(_trim((10, 2))) == [ata_reply("41 04 01 61 000000000000 0000")]
+
+
+def test_durable_off_leaves_a_trim_to_the_cache() -> None:
+    bench = _thin()
+    bench.target.durable = False
+    assert bench.exchange(_trim((10, 2))) == [_TRIMMED]
+    assert bench.vdisk.names == ["unmap"]
+
+
+@pytest.fixture
+def small_transfers(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A device that moves, and verifies, at most 100 blocks at once."""
+    monkeypatch.setattr("scsi_backend.servers.logical_unit.MAX_TRANSFER_BYTES", 100 * 512)
+    bench = Bench()
+    bench.log_in()
+    return bench
+
+
+def test_verify_is_split_at_what_the_device_takes(small_transfers: Bench) -> None:
+    bench = small_transfers
+    assert bench.exchange(ata("00 00 00 40 050000e00000 0000")) == [
+        ata_reply("00 00 00 40 050000e00000 0000")
+    ]
+    assert [cdb.hex() for cdb in bench.lun.cdbs] == [
+        "8f000000000000000005000000640000",
+        "8f000000000000000069000000640000",
+        "8f0000000000000000cd000000380000",
+    ]
+
+
+def test_verify_tells_a_bad_sector_of_a_later_piece(small_transfers: Bench) -> None:
+    bench = small_transfers
+    bench.vdisk.faults.stored_bytes = 200 * 512
+    # UNC at LBA 200 (C8h); 61 (3Dh) sectors of 256 from 5 on remain.
+    assert bench.exchange(ata("00 00 00 40 050000e00000 0000")) == [
+        ata_reply("00 40 3d 41 c80000e00000 0000")
+    ]
+
+
+_STANDBY, _IDLE = bytes.fromhex("1b0000003000"), bytes.fromhex("1b0000002000")
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "cdb"),
+    [(("e0", "94", "e2", "96"), _STANDBY), (("e1", "95", "e3", "97"), _IDLE)],
+    ids=["standby", "idle"],
+)
+def test_power_conditions_flush_before_their_reply(opcodes: tuple[str, ...], cdb: bytes) -> None:
+    for opcode in opcodes:
+        bench = Bench()
+        bench.log_in()
+        bench.vdisk.is_held = True
+        bench.receive(ata(f"00 00 05 {opcode} 000000a00000 0000"))
+        assert bench.lun.cdbs == [cdb]
+        assert bench.port.take() == []
+        bench.vdisk.release()
+        assert bench.port.take() == [ata_reply("00 00 00 40 000000a00000 0000")]
+
+
+def test_a_device_without_power_conditions_is_flushed_all_the_same() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.lun.answers[Opcode.START_STOP_UNIT] = [_INVALID_OPCODE]
+    assert bench.exchange(ata("00 00 00 e0 000000a00000 0000")) == [
+        ata_reply("00 00 00 40 000000a00000 0000")
+    ]
+    assert bench.lun.opcodes() == [Opcode.START_STOP_UNIT, Opcode.SYNCHRONIZE_CACHE_16]
+    assert bench.vdisk.names[-1] == "sync"
+
+
+def test_a_flush_that_fails_fails_the_power_command() -> None:
+    bench = Bench()
+    bench.vdisk.faults.errno_of["sync"] = 5
+    assert bench.exchange(ata("00 00 00 e0 000000a00000 0000")) == [
+        ata_reply("00 04 00 61 000000a00000 0000")
+    ]
+
+
+_DISABLE = ata("00 82 00 ef 000000a00000 0000")
+_ENABLE = ata("00 02 00 ef 000000a00000 0000")
+_SET = ata_reply("00 00 00 40 000000a00000 0000")
+_ALLOWED = Policy(write_cache_control=True)
+
+
+def _word_85(bench: Bench) -> int:
+    (reply,) = bench.exchange(ata("00 00 01 ec 000000a00000 0000"))
+    return int.from_bytes(reply[36 + 170 : 36 + 172], "little")
+
+
+@pytest.mark.parametrize("feature", ["02", "82"])
+def test_the_write_cache_is_not_a_clients_to_change_unless_that_is_allowed(feature: str) -> None:
+    bench = Bench()
+    bench.log_in()
+    assert bench.exchange(ata(f"00 {feature} 00 ef 000000a00000 0000")) == [
+        ata_reply("00 04 00 41 000000a00000 0000")
+    ]
+    assert bench.lun.cdbs == []
+    assert bench.vdisk.has_volatile_cache
+
+
+def test_the_write_cache_goes_off_and_on_where_that_is_allowed() -> None:
+    bench = Bench(policy=_ALLOWED)
+    bench.target.durable = False
+    assert _word_85(bench) == 0x21
+    assert bench.exchange(_DISABLE) == [_SET]
+    assert not bench.vdisk.has_volatile_cache
+    assert _word_85(bench) == 0x01
+    assert bench.exchange(_DISABLE) == [_SET]
+    assert bench.exchange(_ENABLE) == [_SET]
+    assert bench.vdisk.has_volatile_cache
+    assert _word_85(bench) == 0x21
+
+
+def test_mode_select_sends_the_page_back_with_nothing_but_wce_changed() -> None:
+    bench = Bench(policy=_ALLOWED)
+    bench.log_in()
+    bench.exchange(_DISABLE)
+    cdbs = [cdb.hex() for cdb in bench.lun.cdbs[:2]]
+    assert cdbs == ["5a08080000000000ff00", "55100000000000001c00"]
+
+
+def test_a_cache_that_cannot_be_turned_on_is_told() -> None:
+    bench = Bench(FaultyVdisk(nv_cache=True), policy=_ALLOWED)
+    assert bench.exchange(_ENABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
+    assert bench.exchange(_DISABLE) == [_SET]
+
+
+def test_a_device_without_a_caching_page_has_no_cache_to_change() -> None:
+    bench = Bench(policy=_ALLOWED)
+    bench.log_in()
+    refusal = Sense(0x05, 0x2400)
+    bench.lun.answers[Opcode.MODE_SENSE_10] = [(Status.CHECK_CONDITION, refusal)]
+    assert bench.exchange(_DISABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
+    bench.lun.answers[Opcode.MODE_SENSE_10] = [(Status.GOOD, None)]
+    assert bench.exchange(_DISABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
+
+
+def test_a_trim_keeps_its_place_among_the_writes() -> None:
+    bench = _thin()
+    bench.vdisk.is_held = True
+    assert bench.receive(_trim((7, 1), (100, 1)))
+    bench.receive(read_ext(100, 1))
+    bench.receive(read_ext(50, 1))
+    # The read beside it is done, the one of a trimmed sector waits.
+    (beside,) = bench.port.take()
+    assert int.from_bytes(beside[36:44], "big") == 50
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+    trimmed, read = bench.port.take()
+    assert trimmed == _TRIMMED
+    assert read[36:] == bytes(512)
+    assert len(bench.port.released) == 1
