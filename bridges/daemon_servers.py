@@ -11,9 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from bridges.aoe.acl import AccessList
 from bridges.aoe.address import parse_address
+from bridges.aoe.policy import Policy
 from bridges.aoe.server import AoeServer
 from bridges.aoe.sessions import AoeTargetError
+from bridges.aoe.state import KeptState
+from bridges.aoe.state_file import StateFile, StateFileError, in_background
 from bridges.aoe.target import AoeTarget
 from bridges.config import DriverConfig, TargetConfig
 from bridges.driver_attributes import (
@@ -126,12 +130,17 @@ def _aoe(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
 
 
 def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
+    assert isinstance(driver.attributes, AoeAttributes)
     assert isinstance(section.attributes, AoeTargetAttributes)
     backend_target = parts.backend.target(driver.name, section.name)
+    policy = _aoe_policy(driver.attributes, section.attributes)
     try:
-        target = AoeTarget(parse_address(section.name), backend_target, parts.loop)
+        state = _aoe_state(parts, driver.attributes.state_directory, section)
+        target = AoeTarget(parse_address(section.name), backend_target, parts.loop, policy, state)
     except AoeTargetError as error:
         raise ConfigError(section.location, f"target {error}") from error
+    except StateFileError as error:
+        raise ConfigError(section.location, f"target {section.name}: {error}") from error
     target.durable = section.attributes.durable
     if not target.durable:
         _log.warning(
@@ -140,6 +149,24 @@ def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> Ao
             section.name,
         )
     return target
+
+
+def _aoe_policy(driver: AoeAttributes, target: AoeTargetAttributes) -> Policy:
+    return Policy(
+        access=AccessList(frozenset(target.allow), frozenset(target.deny)),
+        in_band_editing=target.in_band_editing,
+        write_cache_control=target.write_cache_control,
+        reservation_conflict=target.reservation_conflict,
+        idle_timeout_s=driver.idle_timeout,
+    )
+
+
+def _aoe_state(parts: Parts, folder: str | None, section: TargetConfig) -> KeptState:
+    """What frames have made of the target; raises StateFileError."""
+    if folder is None:
+        return KeptState()
+    file = StateFile(Path(folder), parse_address(section.name))
+    return KeptState(file.load(), in_background(file, parts.backend.engine.for_device()))
 
 
 _SERVERS: Mapping[str, Callable[[Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(

@@ -20,7 +20,9 @@ from pydantic import (
 )
 
 from bridges.access import AccessRules, Rule, parse_rule
+from bridges.aoe.acl import parse_host_mac
 from bridges.aoe.address import parse_address
+from bridges.aoe.policy import DEFAULT_IDLE_TIMEOUT_S, ReservationConflict
 from bridges.listen import Listen, TlsMode, check_rules
 from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
 from bridges.stream import MAX_PENDING_BYTES
@@ -65,6 +67,16 @@ def _interface(value: str) -> str:
     ):
         raise ValueError("expected the name of a network interface")
     return value
+
+
+def _mac(value: Any) -> Any:
+    return parse_host_mac(value) if isinstance(value, str) else value
+
+
+def _reservation_conflict(value: Any) -> Any:
+    if value not in tuple(ReservationConflict):
+        raise ValueError(f"expected {' or '.join(ReservationConflict)}")
+    return ReservationConflict(value)
 
 
 def _socket_path(value: str) -> str:
@@ -168,8 +180,20 @@ class NbdAttributes(DriverAttributes):
         return self
 
 
+Macs = tuple[Annotated[bytes, BeforeValidator(_mac)], ...]
+
+
 class AoeAttributes(DriverAttributes):
     """TARGET_DRIVER aoe."""
+
+    state_directory: AbsolutePath | None = Field(
+        None,
+        description="folder in which targets keep config string, mask list and reserve list",
+    )
+    idle_timeout: Number = Field(
+        DEFAULT_IDLE_TIMEOUT_S,
+        description="seconds without commands after which a session ends; 0 is never",
+    )
 
     interface: tuple[Annotated[str, AfterValidator(_interface)], ...] = Field(
         (), description="network interface on which targets answer; one line each"
@@ -203,6 +227,23 @@ class AoeTargetAttributes(TargetAttributes):
 
     durable: Flag = Field(
         True, description="writes are on stable storage before their reply (see Durability)"
+    )
+    allow: Macs = Field(
+        (), description="MAC address that is heard; every one where there is no such line"
+    )
+    deny: Macs = Field((), description="MAC address that is not heard, although allowed")
+    in_band_editing: Flag = Field(
+        True, description="frames may change config string, mask list and reserve list"
+    )
+    write_cache_control: Flag = Field(
+        False,
+        description="SET FEATURES may turn the device's write cache on and off",
+    )
+    reservation_conflict: Annotated[ReservationConflict, BeforeValidator(_reservation_conflict)] = (
+        Field(
+            ReservationConflict.AOE,
+            description="aoe: AoE error 6, clients go on trying; ata: ABRT, they fail at once",
+        )
     )
 
 
