@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """ATA commands: which are served, and how their registers say what to transfer.
 
-One row per opcode; an opcode without a row is answered with ABRT. What the commands mean for the
-SCSI backend is in translate.py, the IDENTIFY DEVICE data in identify.py.
+One row per opcode, or per subcommand where the features register has one; what has no row is
+answered with ABRT. What the commands mean for the SCSI backend is in translate.py and in
+procedures.py.
 
-Source: ATA8-ACS 6 and 7 (T13/1699), AoEr11 3.1 for the registers' places in a frame.
+Source: ATA8-ACS 6 and 7 (T13/1699), ATA-3 for the opcodes of old, AoEr11 3.1 for the registers'
+places in a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, IntFlag, auto
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -43,10 +45,13 @@ class AtaError(IntFlag):
 class AtaOpcode(IntEnum):
     """The command register."""
 
+    DATA_SET_MANAGEMENT = 0x06
+    RECALIBRATE = 0x10
     READ_SECTORS = 0x20
     READ_SECTORS_WITHOUT_RETRY = 0x21
     READ_SECTORS_EXT = 0x24
     READ_DMA_EXT = 0x25
+    READ_NATIVE_MAX_ADDRESS_EXT = 0x27
     READ_MULTIPLE_EXT = 0x29
     WRITE_SECTORS = 0x30
     WRITE_SECTORS_WITHOUT_RETRY = 0x31
@@ -57,7 +62,17 @@ class AtaOpcode(IntEnum):
     READ_VERIFY_SECTORS = 0x40
     READ_VERIFY_SECTORS_WITHOUT_RETRY = 0x41
     READ_VERIFY_SECTORS_EXT = 0x42
+    SEEK = 0x70
+    EXECUTE_DEVICE_DIAGNOSTIC = 0x90
+    INITIALIZE_DEVICE_PARAMETERS = 0x91
+    STANDBY_IMMEDIATE_OLD = 0x94
+    IDLE_IMMEDIATE_OLD = 0x95
+    STANDBY_OLD = 0x96
+    IDLE_OLD = 0x97
     CHECK_POWER_MODE_OLD = 0x98
+    PACKET = 0xA0
+    IDENTIFY_PACKET_DEVICE = 0xA1
+    SMART = 0xB0
     READ_MULTIPLE = 0xC4
     WRITE_MULTIPLE = 0xC5
     READ_DMA = 0xC8
@@ -65,10 +80,41 @@ class AtaOpcode(IntEnum):
     WRITE_DMA = 0xCA
     WRITE_DMA_WITHOUT_RETRY = 0xCB
     WRITE_MULTIPLE_FUA_EXT = 0xCE
+    STANDBY_IMMEDIATE = 0xE0
+    IDLE_IMMEDIATE = 0xE1
+    STANDBY = 0xE2
+    IDLE = 0xE3
     CHECK_POWER_MODE = 0xE5
     FLUSH_CACHE = 0xE7
     FLUSH_CACHE_EXT = 0xEA
     IDENTIFY_DEVICE = 0xEC
+    SET_FEATURES = 0xEF
+    READ_NATIVE_MAX_ADDRESS = 0xF8
+
+
+class SmartFeature(IntEnum):
+    """Subcommands of SMART in the features register."""
+
+    READ_DATA = 0xD0
+    ENABLE_OPERATIONS = 0xD8
+    DISABLE_OPERATIONS = 0xD9
+    RETURN_STATUS = 0xDA
+
+
+class SetFeature(IntEnum):
+    """Subcommands of SET FEATURES in the features register."""
+
+    ENABLE_WRITE_CACHE = 0x02
+    SET_TRANSFER_MODE = 0x03
+    DISABLE_READ_LOOK_AHEAD = 0x55
+    KEEP_SETTINGS_OVER_RESET = 0x66
+    DISABLE_WRITE_CACHE = 0x82
+    ENABLE_READ_LOOK_AHEAD = 0xAA
+    DEFAULT_SETTINGS_AT_RESET = 0xCC
+
+
+# DATA SET MANAGEMENT: bit 0 of the features register; the others are reserved.
+TRIM_FEATURE: Final = 0x01
 
 
 class Function(IntEnum):
@@ -81,6 +127,16 @@ class Function(IntEnum):
     VERIFY = auto()
     FLUSH = auto()
     CHECK_POWER = auto()
+    TRIM = auto()
+    READ_NATIVE_MAX = auto()
+    DIAGNOSTIC = auto()
+    STANDBY = auto()
+    IDLE = auto()
+    ENABLE_WRITE_CACHE = auto()
+    DISABLE_WRITE_CACHE = auto()
+    SMART_READ_DATA = auto()
+    SMART_STATUS = auto()
+    NO_OPERATION = auto()
 
 
 class Transfer(Enum):
@@ -101,6 +157,9 @@ class LbaWidth(IntEnum):
 
 _E: Final = int(AtaFlag.E)
 _W: Final = int(AtaFlag.W)
+# Word 105 of the IDENTIFY DEVICE data: more would name so many ranges that sorting out what they
+# overlap keeps everybody waiting.
+MAX_TRIM_BLOCKS: Final = 1
 _ZERO_COUNT: Final = MappingProxyType({LbaWidth.LBA28: 256, LbaWidth.LBA48: 65536})
 
 
@@ -129,8 +188,12 @@ def _count_of_verify(count: int, width: LbaWidth, limit: int) -> int | None:
     return count or _ZERO_COUNT[width]
 
 
-def _count_of_identify(count: int, width: LbaWidth, limit: int) -> int | None:
+def _count_of_one(count: int, width: LbaWidth, limit: int) -> int | None:
     return count if count == 1 else None
+
+
+def _count_of_trim(count: int, width: LbaWidth, limit: int) -> int | None:
+    return count if 0 < count <= min(limit, MAX_TRIM_BLOCKS) else None
 
 
 def _count_ignored(count: int, width: LbaWidth, limit: int) -> int | None:
@@ -147,20 +210,34 @@ _LBA_RULES: Final[Mapping[LbaWidth, _LbaRule]] = MappingProxyType(
 # Which way the data go, and what the sector count register says.
 _FUNCTIONS: Final[Mapping[Function, tuple[Transfer, _CountRule]]] = MappingProxyType(
     {
-        Function.IDENTIFY: (Transfer.DATA_IN, _count_of_identify),
+        Function.IDENTIFY: (Transfer.DATA_IN, _count_of_one),
         Function.READ: (Transfer.DATA_IN, _count_of_data),
         Function.WRITE: (Transfer.DATA_OUT, _count_of_data),
         Function.WRITE_FUA: (Transfer.DATA_OUT, _count_of_data),
         Function.VERIFY: (Transfer.NON_DATA, _count_of_verify),
         Function.FLUSH: (Transfer.NON_DATA, _count_ignored),
         Function.CHECK_POWER: (Transfer.NON_DATA, _count_ignored),
+        Function.TRIM: (Transfer.DATA_OUT, _count_of_trim),
+        Function.READ_NATIVE_MAX: (Transfer.NON_DATA, _count_ignored),
+        Function.DIAGNOSTIC: (Transfer.NON_DATA, _count_ignored),
+        Function.STANDBY: (Transfer.NON_DATA, _count_ignored),
+        Function.IDLE: (Transfer.NON_DATA, _count_ignored),
+        Function.ENABLE_WRITE_CACHE: (Transfer.NON_DATA, _count_ignored),
+        Function.DISABLE_WRITE_CACHE: (Transfer.NON_DATA, _count_ignored),
+        Function.SMART_READ_DATA: (Transfer.DATA_IN, _count_of_one),
+        Function.SMART_STATUS: (Transfer.NON_DATA, _count_ignored),
+        Function.NO_OPERATION: (Transfer.NON_DATA, _count_ignored),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class AtaCommand:
-    """One row of the opcode table; the rules read the registers, None meaning ABRT."""
+    """One row of the opcode table; the rules read the registers, None meaning ABRT.
+
+    Where ``features`` are given, the features register selects among those rows, and this one only
+    says what they have in common.
+    """
 
     opcode: AtaOpcode
     function: Function
@@ -168,11 +245,75 @@ class AtaCommand:
     transfer: Transfer
     lba: _LbaRule
     count: _CountRule
+    features: Mapping[int, AtaCommand] | None = None
+
+    @property
+    def is_for_one_target(self) -> bool:
+        """Whether it changes something, which one frame must not do to every disk of a LAN."""
+        return self.transfer is Transfer.DATA_OUT or self.opcode in _CHANGING
+
+
+# Power conditions are the device's, and a disk that spins down keeps everybody waiting.
+_CHANGING: Final = frozenset(
+    {
+        AtaOpcode.SET_FEATURES,
+        AtaOpcode.STANDBY,
+        AtaOpcode.STANDBY_OLD,
+        AtaOpcode.STANDBY_IMMEDIATE,
+        AtaOpcode.STANDBY_IMMEDIATE_OLD,
+        AtaOpcode.IDLE,
+        AtaOpcode.IDLE_OLD,
+        AtaOpcode.IDLE_IMMEDIATE,
+        AtaOpcode.IDLE_IMMEDIATE_OLD,
+    }
+)
 
 
 def _row(opcode: AtaOpcode, function: Function, width: LbaWidth = LbaWidth.NONE) -> AtaCommand:
     transfer, count = _FUNCTIONS[function]
     return AtaCommand(opcode, function, width, transfer, _LBA_RULES[width], count)
+
+
+def _native_max_row(opcode: AtaOpcode, width: LbaWidth) -> AtaCommand:
+    # The width is that of the answer; what the LBA registers hold in the request means nothing.
+    return replace(_row(opcode, Function.READ_NATIVE_MAX, width), lba=_lba_none)
+
+
+# As drives do, SMART's registers are looked at to keep strays from taking effect.
+_SMART_KEY: Final = 0xC24F00
+
+
+def _lba_smart(argument: AtaArgument) -> int | None:
+    return 0 if argument.lba_low & 0xFFFF00 == _SMART_KEY else None
+
+
+def _feature_rows(
+    opcode: AtaOpcode, functions: Mapping[int, Function], lba: _LbaRule = _lba_none
+) -> AtaCommand:
+    rows = {
+        feature: replace(_row(opcode, function), lba=lba) for feature, function in functions.items()
+    }
+    first = next(iter(rows.values()))
+    return replace(first, features=MappingProxyType(rows))
+
+
+_SMART: Final[Mapping[int, Function]] = {
+    SmartFeature.RETURN_STATUS: Function.SMART_STATUS,
+    SmartFeature.READ_DATA: Function.SMART_READ_DATA,
+    # It is always enabled.
+    SmartFeature.ENABLE_OPERATIONS: Function.NO_OPERATION,
+    SmartFeature.DISABLE_OPERATIONS: Function.NO_OPERATION,
+}
+_SET_FEATURES: Final[Mapping[int, Function]] = {
+    SetFeature.ENABLE_WRITE_CACHE: Function.ENABLE_WRITE_CACHE,
+    SetFeature.DISABLE_WRITE_CACHE: Function.DISABLE_WRITE_CACHE,
+    # There is no cable and no reset, and look-ahead is the page cache's.
+    SetFeature.SET_TRANSFER_MODE: Function.NO_OPERATION,
+    SetFeature.DISABLE_READ_LOOK_AHEAD: Function.NO_OPERATION,
+    SetFeature.ENABLE_READ_LOOK_AHEAD: Function.NO_OPERATION,
+    SetFeature.KEEP_SETTINGS_OVER_RESET: Function.NO_OPERATION,
+    SetFeature.DEFAULT_SETTINGS_AT_RESET: Function.NO_OPERATION,
+}
 
 
 _ROWS = (
@@ -202,14 +343,41 @@ _ROWS = (
     _row(AtaOpcode.CHECK_POWER_MODE, Function.CHECK_POWER),
     _row(AtaOpcode.CHECK_POWER_MODE_OLD, Function.CHECK_POWER),
     _row(AtaOpcode.IDENTIFY_DEVICE, Function.IDENTIFY),
+    _feature_rows(AtaOpcode.DATA_SET_MANAGEMENT, {TRIM_FEATURE: Function.TRIM}),
+    _native_max_row(AtaOpcode.READ_NATIVE_MAX_ADDRESS, LbaWidth.LBA28),
+    _native_max_row(AtaOpcode.READ_NATIVE_MAX_ADDRESS_EXT, LbaWidth.LBA48),
+    _row(AtaOpcode.SEEK, Function.NO_OPERATION),
+    _row(AtaOpcode.INITIALIZE_DEVICE_PARAMETERS, Function.NO_OPERATION),
+    _row(AtaOpcode.EXECUTE_DEVICE_DIAGNOSTIC, Function.DIAGNOSTIC),
+    _row(AtaOpcode.STANDBY_IMMEDIATE, Function.STANDBY),
+    _row(AtaOpcode.STANDBY_IMMEDIATE_OLD, Function.STANDBY),
+    _row(AtaOpcode.STANDBY, Function.STANDBY),
+    _row(AtaOpcode.STANDBY_OLD, Function.STANDBY),
+    _row(AtaOpcode.IDLE_IMMEDIATE, Function.IDLE),
+    _row(AtaOpcode.IDLE_IMMEDIATE_OLD, Function.IDLE),
+    _row(AtaOpcode.IDLE, Function.IDLE),
+    _row(AtaOpcode.IDLE_OLD, Function.IDLE),
+    _feature_rows(AtaOpcode.SET_FEATURES, _SET_FEATURES),
+    _feature_rows(AtaOpcode.SMART, _SMART, _lba_smart),
 )
 
-_BY_OPCODE = {int(row.opcode): row for row in _ROWS}
+# The low nibble of RECALIBRATE was a stepping rate.
+_RECALIBRATE: Final = range(AtaOpcode.RECALIBRATE, AtaOpcode.RECALIBRATE + 16)
+
+_BY_OPCODE = {int(row.opcode): row for row in _ROWS} | dict.fromkeys(
+    _RECALIBRATE, _row(AtaOpcode.RECALIBRATE, Function.NO_OPERATION)
+)
 # By opcode, None for one that is not served.
 COMMANDS: Final = tuple(_BY_OPCODE.get(code) for code in range(256))
 
 # CHECK POWER MODE: FFh in the count register is "active or idle" (ATA8-ACS 7.8).
 ACTIVE_OR_IDLE: Final = 0xFF
+# EXECUTE DEVICE DIAGNOSTIC: what the error register says of device 0 (ATA8-ACS table 26).
+DIAGNOSTIC_PASSED: Final = 0x01
+# SMART RETURN STATUS: LBA mid and high if a threshold was exceeded (ATA8-ACS 7.53.9).
+SMART_EXCEEDED: Final = 0x2CF4
+# They tell by the signature in the registers that this is no ATAPI device (ATA8-ACS 7.17).
+SIGNATURE_OPCODES: Final = frozenset({AtaOpcode.PACKET, AtaOpcode.IDENTIFY_PACKET_DEVICE})
 
 
 class AtaRequest(NamedTuple):
@@ -226,6 +394,11 @@ def decode(command: AtaCommand, argument: AtaArgument, limit_sectors: int) -> At
 
     ``limit_sectors`` is the Sector Count that Query Config advertises.
     """
+    if command.features is not None:
+        row = command.features.get(argument.feature)
+        if row is None:
+            return None
+        command = row
     transfer = command.transfer
     lba = command.lba(argument)
     length = command.count(argument.sector_count, command.width, limit_sectors)
@@ -241,10 +414,19 @@ def decode(command: AtaCommand, argument: AtaArgument, limit_sectors: int) -> At
     return AtaRequest(command, lba, length, length * SECTOR_BYTES)
 
 
+_MAX_LBA48: Final = (1 << 48) - 1
+
+
 def put_lba(reply: memoryview, width: LbaWidth, lba: int) -> None:
     """Write an LBA to the registers of a reply; the Device register's flags stay (LBA28)."""
     if width is LbaWidth.LBA48:
-        reply[28:34] = lba.to_bytes(6, "little")
+        reply[28:34] = (lba & _MAX_LBA48).to_bytes(6, "little")
     else:
         reply[28:31] = (lba & 0xFFFFFF).to_bytes(3, "little")
         reply[31] = reply[31] & 0xF0 | lba >> 24 & 0x0F
+
+
+def put_signature(reply: memoryview) -> None:
+    """Write the signature of an ATA device: count 1, LBA 1."""
+    reply[26] = 0x01
+    put_lba(reply, LbaWidth.LBA28, 1)

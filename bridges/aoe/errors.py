@@ -25,12 +25,14 @@ class Outcome:
     """ATA status and error registers, or the AoE error where ``aoe_error`` is not zero.
 
     ``reports_lba``: the sense data's INFORMATION is the LBA of the first bad sector.
+    ``is_standby``: the disk is to be reached by another path.
     """
 
     status: int = int(AtaStatus.DRDY)
     error: int = 0
     aoe_error: int = 0
     reports_lba: bool = False
+    is_standby: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -50,9 +52,10 @@ DEVICE_FAULT: Final = Outcome(
 )
 # The client keeps trying.
 UNAVAILABLE: Final = Outcome(aoe_error=AoeError.DEVICE_UNAVAILABLE)
-_RESERVED: Final = Outcome(aoe_error=AoeError.TARGET_IS_RESERVED)
+_STANDBY: Final = Outcome(aoe_error=AoeError.DEVICE_UNAVAILABLE, is_standby=True)
+RESERVED: Final = Outcome(aoe_error=AoeError.TARGET_IS_RESERVED)
 _UNCORRECTABLE: Final = _error(AtaError.UNC)
-_NOT_FOUND: Final = _error(AtaError.IDNF)
+NOT_FOUND: Final = _error(AtaError.IDNF)
 _NO_MEDIUM: Final = _error(AtaError.NM | AtaError.ABRT)
 _WRITE_PROTECTED: Final = _error(AtaError.WP | AtaError.ABRT)
 _INTERFACE_CRC: Final = _error(AtaError.ICRC | AtaError.ABRT)
@@ -61,7 +64,7 @@ _BY_STATUS = MappingProxyType(
     {
         Status.GOOD: SUCCESS,
         Status.CONDITION_MET: SUCCESS,
-        Status.RESERVATION_CONFLICT: _RESERVED,
+        Status.RESERVATION_CONFLICT: RESERVED,
         Status.BUSY: ABORTED,
         Status.TASK_SET_FULL: ABORTED,
         Status.ACA_ACTIVE: ABORTED,
@@ -96,8 +99,13 @@ _ROWS = (
     _Row(SenseKey.NOT_READY, 0x04, 0x07, UNAVAILABLE),
     _Row(SenseKey.NOT_READY, 0x04, 0x0A, UNAVAILABLE),
     # ALUA standby, unavailable.
-    _Row(SenseKey.NOT_READY, 0x04, 0x0B, UNAVAILABLE),
-    _Row(SenseKey.NOT_READY, 0x04, 0x0C, UNAVAILABLE),
+    _Row(SenseKey.NOT_READY, 0x04, 0x0B, _STANDBY),
+    _Row(SenseKey.NOT_READY, 0x04, 0x0C, _STANDBY),
+    # The way to the backend is lost or slow.
+    _Row(SenseKey.NOT_READY, 0x08, 0x00, UNAVAILABLE),
+    _Row(SenseKey.NOT_READY, 0x08, 0x01, UNAVAILABLE),
+    _Row(SenseKey.HARDWARE_ERROR, 0x08, 0x00, UNAVAILABLE),
+    _Row(SenseKey.HARDWARE_ERROR, 0x08, 0x01, UNAVAILABLE),
     _Row(SenseKey.NOT_READY, 0x3A, None, _NO_MEDIUM),
     _Row(
         SenseKey.MEDIUM_ERROR,
@@ -105,12 +113,12 @@ _ROWS = (
         None,
         _error(AtaError.UNC, reports_lba=True),
     ),
-    _Row(SenseKey.MEDIUM_ERROR, 0x14, None, _NOT_FOUND),
+    _Row(SenseKey.MEDIUM_ERROR, 0x14, None, NOT_FOUND),
     # SCST's write error, and SBC-4's.
     _Row(SenseKey.MEDIUM_ERROR, 0x03, 0x00, DEVICE_FAULT),
     _Row(SenseKey.MEDIUM_ERROR, 0x0C, None, DEVICE_FAULT),
     _Row(SenseKey.HARDWARE_ERROR, None, None, DEVICE_FAULT),
-    _Row(SenseKey.ILLEGAL_REQUEST, 0x21, 0x00, _NOT_FOUND),
+    _Row(SenseKey.ILLEGAL_REQUEST, 0x21, 0x00, NOT_FOUND),
     _Row(SenseKey.ILLEGAL_REQUEST, None, None, ABORTED),
     # Media change bits are never shown: whatever a unit attention says has been looked at.
     _Row(SenseKey.UNIT_ATTENTION, None, None, ABORTED),
@@ -124,7 +132,7 @@ _ROWS = (
     _Row(SenseKey.ABORTED_COMMAND, 0x10, 0x02, _UNCORRECTABLE),
     _Row(SenseKey.ABORTED_COMMAND, 0x10, 0x03, _UNCORRECTABLE),
     _Row(SenseKey.ABORTED_COMMAND, None, None, ABORTED),
-    _Row(SenseKey.VOLUME_OVERFLOW, None, None, _NOT_FOUND),
+    _Row(SenseKey.VOLUME_OVERFLOW, None, None, NOT_FOUND),
 )
 
 

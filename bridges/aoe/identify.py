@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IDENTIFY DEVICE data: a LUN described in ATA's 256 words.
 
-Claims only what ata.py serves: no TRIM, SMART, SET FEATURES, security or logs, hence no bits for
-them. Transfer modes mean nothing in a frame; the words name usual ones because clients decode them.
+Claims only what ata.py serves: no security, no host protected area, no logs and no self-tests,
+hence no bits for them. Transfer modes mean nothing in a frame; the words name usual ones because
+clients decode them.
 
-Source: ATA8-ACS 7.16.7 (T13/1699), ACS-2 for words 106, 209 and 217.
+Source: ATA8-ACS 7.16.7 (T13/1699), ACS-2 for words 69, 105, 106, 169, 209 and 217.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from bridges.aoe.ata import MAX_TRIM_BLOCKS
+from bridges.aoe.smart import with_checksum
+from bridges.aoe.trim import can_trim
 from bridges.lun import LunInfo
 from scsi_backend.t10.vpd import NON_ROTATING, ROTATION_RATE_RPM
 
@@ -49,7 +53,11 @@ _FIXED: Final = {
     93: 0x400B,
 }
 
+# Word 69: deterministic data, and zeros, in sectors that were trimmed.
+_DRAT: Final = 1 << 14
+_RZAT: Final = 1 << 5
 # Words 82 and 85.
+_SMART: Final = 1 << 0
 _WRITE_CACHE: Final = 1 << 5
 # Words 83 and 86: FLUSH CACHE EXT, FLUSH CACHE, 48-bit addresses.
 _LBA48_AND_FLUSH: Final = 1 << 13 | 1 << 12 | 1 << 10
@@ -58,6 +66,8 @@ _VALID: Final = 1 << 14
 # Words 84 and 87.
 _WORLD_WIDE_NAME: Final = 1 << 8
 _WRITE_FUA: Final = 1 << 6
+# Word 169.
+_TRIM: Final = 1 << 0
 # Word 106.
 _MULTIPLE_LOGICAL_SECTORS: Final = 1 << 13
 
@@ -75,6 +85,10 @@ def identify_data(info: LunInfo, *, durable: bool) -> bytes:
     _put_strings(words, info)
     _put_features(words, info, durable=durable)
     _put_sector_sizes(words, info.physical_block_exponent)
+    if can_trim(info):
+        words[69] = _DRAT | _RZAT if info.provisioning.reads_zeros else 0
+        words[105] = MAX_TRIM_BLOCKS
+        words[169] = _TRIM
     words[217] = ROTATION_RATE_RPM if info.is_rotational else NON_ROTATING
     return _with_checksum(struct.pack("<256H", *words))
 
@@ -102,11 +116,12 @@ def _put_features(words: list[int], info: LunInfo, *, durable: bool) -> None:
     if info.naa_id is not None and len(info.naa_id) == _WORLD_WIDE_NAME_BYTES:
         extended |= _WORLD_WIDE_NAME
         words[108:112] = struct.unpack(">4H", info.naa_id)
-    words[82] = _WRITE_CACHE if info.has_volatile_cache else 0
+    words[82] = _SMART | (_WRITE_CACHE if info.has_volatile_cache else 0)
     words[83] = _VALID | _LBA48_AND_FLUSH
     words[84] = extended
     # To this client the cache is off while each of its writes is stable before the reply.
-    words[85] = _WRITE_CACHE if info.has_volatile_cache and not durable else 0
+    is_cached = info.has_volatile_cache and not durable
+    words[85] = _SMART | (_WRITE_CACHE if is_cached else 0)
     words[86] = _LBA48_AND_FLUSH
     words[87] = extended
 
@@ -131,5 +146,4 @@ def _string_words(text: str, length_bytes: int) -> tuple[int, ...]:
 
 def _with_checksum(data: bytes) -> bytes:
     """Word 255: a signature, and the byte that makes all 512 bytes add up to zero."""
-    body = data[:510] + bytes((_CHECKSUM_SIGNATURE,))
-    return body + bytes((-sum(body) & 0xFF,))
+    return with_checksum(data[:510] + bytes((_CHECKSUM_SIGNATURE,)))

@@ -11,13 +11,16 @@ import logging
 from typing import Final, Protocol
 
 from bridges.aoe.address import Address
-from bridges.aoe.ata import ACTIVE_OR_IDLE, AtaRequest, AtaStatus, Function, put_lba
-from bridges.aoe.errors import DEVICE_FAULT, Outcome, outcome_of, put_outcome
-from bridges.aoe.identify import identify_data
-from bridges.aoe.ordering import Ranged, WriteOrder
+from bridges.aoe.ata import AtaRequest, AtaStatus, Function, put_lba
+from bridges.aoe.errors import ABORTED, DEVICE_FAULT, RESERVED, Outcome, outcome_of, put_outcome
+from bridges.aoe.ordering import Ranged
+from bridges.aoe.policy import ReservationConflict
+from bridges.aoe.procedures import CHANGING_FUNCTIONS, PROCEDURES, Procedure, Task
+from bridges.aoe.results import RESULTS, Result
 from bridges.aoe.sessions import Initiator
 from bridges.aoe.translate import to_cdb
 from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES, set_ata_success, set_remaining
+from bridges.lun_client import LunClient
 from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.servers.command import Command
 from scsi_backend.t10.sense import Sense
@@ -53,12 +56,22 @@ class Port(Protocol):
         """Forget what is remembered of initiators: what decides about them has changed."""
 
 
+class Order(Protocol):
+    """Who is told that an operation has ended."""
+
+    def leave(self, command: Ranged, /) -> None:
+        """See ``WriteOrder.leave``."""
+
+
 class Owner(Protocol):
     """The target of an operation."""
 
     address: Address
     durable: bool
-    order: WriteOrder
+
+    @property
+    def order(self) -> Order:
+        """Where the operation has its place."""
 
 
 class AtaOperation:
@@ -119,46 +132,78 @@ class AtaOperation:
             data_in = self._reply[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
         elif self.is_write:
             data_out = self._frame[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
+        procedure = PROCEDURES.get(function)
+        if procedure is not None:
+            self._run(procedure, client, data_out)
+            return
         cdb = to_cdb(request, durable=self._owner.durable)
         client.nexus.submit(Command(cdb, data_in, data_out, self._complete))
 
     def reject(self, reply: Reply) -> None:
         """See ``Waiting.reject``."""
-        self._fail(outcome_of(reply.status, reply.sense), reply.sense)
+        self._fail(self._outcome(reply), reply.sense)
+
+    def _run(self, procedure: Procedure, client: LunClient, data: memoryview | None) -> None:
+        policy, durable = self._initiator.terms.policy, self._owner.durable
+        exchange = procedure(Task(self._request, data, client, policy, durable))
+        client.run(exchange, self._finish)
+
+    def _finish(self, outcome: Outcome | ScsiError) -> None:
+        if isinstance(outcome, ScsiError):
+            self._note_failure(outcome)
+            self._fail(self._outcome(outcome.reply), outcome.reply.sense)
+        elif not outcome.is_success:
+            self._fail(outcome, None)
+        elif self._request.command.function in CHANGING_FUNCTIONS:
+            self._client.refresh(self._succeed)
+        else:
+            self._succeed()
 
     def _complete(self, command: Command) -> None:
         if command.status == 0 and _has_all_data(command):
             self._succeed()
-            return
-        client = self._initiator.client
-        assert client is not None, "the command was submitted through it"
-        client.recover(command, self._settle)
+        else:
+            self._client.recover(command, self._settle)
 
     def _settle(self, command: Command) -> None:
         reply = reply_of(command)
-        outcome = outcome_of(reply.status, reply.sense)
+        outcome = self._outcome(reply)
         if outcome.is_success and _has_all_data(command):
-            self._succeed()
+            self._succeed(reply.sense)
             return
-        error = ScsiError(command.cdb, reply)
-        _log.info("%s from %s: %s", self._owner.address, self._initiator.name, error)
+        self._note_failure(ScsiError(command.cdb, reply))
         self._fail(DEVICE_FAULT if outcome.is_success else outcome, reply.sense)
 
-    def _succeed(self) -> None:
-        request, reply = self._request, self._reply
-        function = request.command.function
-        count = 0
-        if function is Function.IDENTIFY:
-            client = self._initiator.client
-            assert client is not None, "the command was submitted through it"
-            reply[ATA_DATA_OFFSET:] = identify_data(client.info, durable=self._owner.durable)
-        elif function is Function.CHECK_POWER:
-            count = ACTIVE_OR_IDLE
-        set_ata_success(reply, _DRDY, count)
+    @property
+    def _client(self) -> LunClient:
+        client = self._initiator.client
+        assert client is not None, "the command was submitted through it"
+        return client
+
+    def _outcome(self, reply: Reply) -> Outcome:
+        outcome = outcome_of(reply.status, reply.sense)
+        conflict = self._initiator.terms.policy.reservation_conflict
+        if outcome is RESERVED and conflict is ReservationConflict.ATA:
+            return ABORTED
+        return outcome
+
+    def _note_failure(self, error: ScsiError) -> None:
+        _log.info("%s from %s: %s", self._owner.address, self._initiator.name, error)
+
+    def _succeed(self, sense: Sense | None = None) -> None:
+        command, reply = self._request.command, self._reply
+        set_ata_success(reply, _DRDY, 0)
+        fill = RESULTS.get(command.function)
+        if fill is not None:
+            info, durable = self._client.info, self._owner.durable
+            fill(Result(reply, command.width, info, durable, sense))
+        self._initiator.terms.availability.note(is_standby=False)
         self._end(len(reply))
 
     def _fail(self, outcome: Outcome, sense: Sense | None) -> None:
         reply = self._reply
+        if outcome.is_standby:
+            self._initiator.terms.availability.note(is_standby=True)
         # A read may have got part of the data.
         reply[ATA_DATA_OFFSET:MIN_FRAME_BYTES] = _NO_DATA
         bad_lba = self._first_bad_lba(outcome, sense)

@@ -2,16 +2,20 @@
 """The initiators of one AoE target: a SCSI session and a LUN client for each source MAC.
 
 AoE has no login and no logout, so a session is opened by an initiator's first Issue ATA and lives
-until the table is full. MAC addresses are easily forged: the table is bounded, and the initiator
-that was silent for longest goes first.
+until the initiator has been silent for a while. MAC addresses are easily forged: the table is
+bounded, and who was silent for longest goes first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from bridges.aoe.availability import Availability
+from bridges.aoe.policy import Policy
 from bridges.lun import LunInfo
 from bridges.lun_client import Clock, LunClient
 from bridges.recovery import Reply, ScsiError
@@ -21,6 +25,22 @@ from scsi_backend.target.target import Target, TargetError
 LunT = TypeVar("LunT")
 
 MAX_SESSIONS: Final = 1024
+# How often to look whether commands that a fence waits for are done.
+_FENCE_POLL_S: Final = 0.005
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Do without it."""
+
+
+class TimerClock(Clock, Protocol):
+    """What is needed of an event loop whose timers can be cancelled."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
+        """Call back after ``delay`` seconds."""
 
 
 class AoeTargetError(TargetError):
@@ -46,18 +66,37 @@ class Waiting(Protocol):
         """End: the LUN answered the session's first commands like this."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all initiators of a target have in common."""
+
+    policy: Policy
+    availability: Availability
+
+
 class Initiator:
     """One initiator. ``client`` is None while its session opens; ``outstanding`` counts commands
-    that keep it from being forgotten.
+    that keep it from being forgotten, and ``is_heard`` is set by each command.
     """
 
-    __slots__ = ("_failure", "_waiting", "client", "name", "outstanding", "session")
+    __slots__ = (
+        "_failure",
+        "_waiting",
+        "client",
+        "is_heard",
+        "name",
+        "outstanding",
+        "session",
+        "terms",
+    )
 
-    def __init__(self, name: str, session: Session) -> None:
+    def __init__(self, name: str, session: Session, terms: Terms) -> None:
         self.name = name
         self.session = session
+        self.terms = terms
         self.client: LunClient | None = None
         self.outstanding = 0
+        self.is_heard = True
         self._failure: Reply | None = None
         self._waiting: list[Waiting] = []
 
@@ -86,23 +125,31 @@ class Initiator:
 
 
 class Sessions:
-    """Owns the initiators, least recently heard first."""
+    """Owns the initiators.
+
+    Whoever is to go has a second chance: one that was heard since it was last looked at stays until
+    it is looked at again. So the way of a command has a flag to set and no time to tell.
+    """
 
     def __init__(
         self,
         target: Target,
-        clock: Clock,
+        clock: TimerClock,
+        terms: Terms,
         on_info: Callable[[LunInfo], None],
         on_gone: Callable[[], None],
         limit: int = MAX_SESSIONS,
     ) -> None:
+        """A session ends once to twice the policy's idle timeout after its last command."""
         self._target = target
         self._clock = clock
+        self._terms = terms
         # Told what each session finds its LUN to be, at first and after every change.
         self._on_info = on_info
         # Told whenever sessions have ended.
         self._on_gone = on_gone
         self._limit = limit
+        self._timer: Timer | None = None
         self._by_mac: OrderedDict[bytes, Initiator] = OrderedDict()
 
     def __len__(self) -> int:
@@ -116,6 +163,7 @@ class Sessions:
         found = self._by_mac.get(mac)
         if found is None:
             return self._open(mac)
+        found.is_heard = True
         self._by_mac.move_to_end(mac)
         return found
 
@@ -126,6 +174,9 @@ class Sessions:
 
     def close(self) -> None:
         """End all sessions; what is outstanding still completes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._by_mac:
             self._by_mac.popitem()[1].session.close()
         self._on_gone()
@@ -140,7 +191,8 @@ class Sessions:
         except AoeTargetError:
             session.close()
             raise
-        initiator = self._by_mac[mac] = Initiator(name, session)
+        initiator = self._by_mac[mac] = Initiator(name, session, self._terms)
+        self._watch()
 
         def finish(error: ScsiError | None) -> None:
             if error is None:
@@ -162,7 +214,38 @@ class Sessions:
             self._on_gone()
 
     def _forget_oldest(self) -> None:
-        for mac, initiator in self._by_mac.items():
-            if not initiator.outstanding:
+        # Once around, each that was heard has lost its flag; twice, and all are busy.
+        for _ in range(2 * len(self._by_mac)):
+            mac, initiator = next(iter(self._by_mac.items()))
+            if not _may_go(initiator):
+                self._by_mac.move_to_end(mac)
+            else:
                 self._drop(mac, initiator)
                 return
+
+    def _watch(self) -> None:
+        timeout_s = self._terms.policy.idle_timeout_s
+        if timeout_s and self._timer is None and self._by_mac:
+            self._timer = self._clock.call_later(timeout_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for mac, initiator in list(self._by_mac.items()):
+            if _may_go(initiator):
+                self._drop(mac, initiator)
+        self._watch()
+
+    def when_idle(self, is_meant: Callable[[bytes], bool], then: Callable[[], None]) -> None:
+        """Call back once no command of the initiators that are meant is under way any more."""
+        if any(initiator.outstanding and is_meant(mac) for mac, initiator in self._by_mac.items()):
+            self._clock.call_later(_FENCE_POLL_S, partial(self.when_idle, is_meant, then))
+        else:
+            then()
+
+
+def _may_go(initiator: Initiator) -> bool:
+    """Whether an initiator has had its second chance; take that from it."""
+    if initiator.outstanding or initiator.client is None:
+        return False
+    was_heard, initiator.is_heard = initiator.is_heard, False
+    return not was_heard

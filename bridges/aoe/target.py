@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One AoE target: which frames concern it, and what is answered. No socket is known here.
 
-Frames come from ports (network interfaces), of which one target may have several. Limit: MAC Mask
-List and Reserve/Release are answered as commands that are not recognized.
+Frames come from ports (network interfaces), of which one target may have several. Issue ATA is
+carried out here and in operation.py, the other commands in administration.py.
 
 Source: AoEr11 2 and 3.
 """
@@ -15,18 +15,37 @@ from typing import Final
 
 from bridges.aoe import wire
 from bridges.aoe.address import BROADCAST_SHELF, BROADCAST_SLOT, Address
-from bridges.aoe.ata import COMMANDS, LbaWidth, Transfer, decode
-from bridges.aoe.errors import ABORTED, UNAVAILABLE, Outcome, put_outcome
-from bridges.aoe.operation import AtaOperation, Port
+from bridges.aoe.administration import Administration
+from bridges.aoe.admission import Admission
+from bridges.aoe.ata import (
+    COMMANDS,
+    SIGNATURE_OPCODES,
+    AtaCommand,
+    AtaRequest,
+    Function,
+    LbaWidth,
+    Transfer,
+    decode,
+    put_signature,
+)
+from bridges.aoe.availability import Availability
+from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
+from bridges.aoe.operation import AtaOperation, Owner, Port
 from bridges.aoe.ordering import WriteOrder
-from bridges.aoe.query_config import ANSWER, ConfigString
-from bridges.aoe.sessions import AoeTargetError, Initiator, Sessions, served_lun
-from bridges.aoe.wire import AoeError, AtaArgument, ConfigArgument, ConfigCommand, Header
+from bridges.aoe.policy import DEFAULT_POLICY, Policy
+from bridges.aoe.sessions import (
+    AoeTargetError,
+    Initiator,
+    Sessions,
+    Terms,
+    TimerClock,
+    served_lun,
+)
+from bridges.aoe.state import KeptState, TargetState
+from bridges.aoe.trim import TrimPlace, trim_ranges
+from bridges.aoe.wire import AoeError, AtaArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
-from bridges.lun_client import Clock
 from scsi_backend.target.target import Target, TargetError
-
-FIRMWARE_VERSION: Final = 1
 
 _RESPONSE: Final = int(wire.HeaderFlag.RESPONSE)
 _GROUP_ADDRESS: Final = 0x01
@@ -41,12 +60,19 @@ class _CommandRow:
 
 
 class AoeTarget:
-    """The protocol state of one target: config string, initiators, order of writes.
+    """The protocol state of one target: initiators, order of writes, and what frames may change.
 
     ``durable`` makes each write stable before its reply, whatever the device's cache mode.
     """
 
-    def __init__(self, address: Address, target: Target, clock: Clock) -> None:
+    def __init__(
+        self,
+        address: Address,
+        target: Target,
+        clock: TimerClock,
+        policy: Policy = DEFAULT_POLICY,
+        state: KeptState | None = None,
+    ) -> None:
         """Raises ValueError for an address that cannot be used, AoeTargetError for a target."""
         address.check()
         _check_block_size(address, target)
@@ -54,14 +80,28 @@ class AoeTarget:
         self.durable = True
         self.order = WriteOrder()
         self._target = target
-        self._config = ConfigString()
-        self._sessions = Sessions(target, clock, self._take_info, self._forget_flows)
-        self._block_count: int | None = None
         self._ports: list[Port] = []
+        self._availability = Availability(self._availability_changed)
+        terms = Terms(policy, self._availability)
+        self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
+        state = state or KeptState()
+        state.on_change = self._state_changed
+        self._admission = Admission(policy.access, state.value)
+        self._administration = Administration(
+            address, state, self._ports, self._when_fenced, may_edit=policy.in_band_editing
+        )
+        self._block_count: int | None = None
+        administration = self._administration
         self._commands = {
             int(wire.Command.ISSUE_ATA_COMMAND): _CommandRow(wire.ATA_DATA_OFFSET, self._issue_ata),
             int(wire.Command.QUERY_CONFIG_INFORMATION): _CommandRow(
-                wire.CONFIG_STRING_OFFSET, self._query_config
+                wire.CONFIG_STRING_OFFSET, administration.query_config
+            ),
+            int(wire.Command.MAC_MASK_LIST): _CommandRow(
+                wire.MASK_DIRECTIVES_OFFSET, administration.mask_list
+            ),
+            int(wire.Command.RESERVE_RELEASE): _CommandRow(
+                wire.RESERVE_MACS_OFFSET, administration.reserve_release
             ),
         }
 
@@ -78,11 +118,13 @@ class AoeTarget:
             self._sessions.close()
 
     def announce(self, port: Port) -> None:
-        """Broadcast a Query Config reply that nobody asked for: clients look at the disk again."""
-        if self._target.is_enabled:
-            nobody = Header(
+        """Send a Query Config reply that nobody asked for: clients look at the disk again."""
+        if not self._target.is_enabled or self._availability.is_standby:
+            return
+        for mac in self._admission.audience():
+            request = Header(
                 port.mac,
-                wire.BROADCAST_MAC,
+                mac,
                 wire.ETHERTYPE,
                 wire.VERSION << 4,
                 0,
@@ -91,14 +133,18 @@ class AoeTarget:
                 wire.Command.QUERY_CONFIG_INFORMATION,
                 0,
             )
-            self._reply_config(nobody, port, ConfigCommand.READ, ANSWER)
+            self._administration.reply_config(request, port, ConfigCommand.READ)
 
     def admits_data(self, mac: bytes) -> bool:
         """Whether READ and WRITE of this source MAC are carried out.
 
         A port may remember the answer until ``Port.forget_flows``.
         """
-        return self._target.is_enabled
+        return (
+            self._target.is_enabled
+            and self._admission.hears(mac)
+            and not self._admission.fences(mac)
+        )
 
     def initiator(self, mac: bytes) -> Initiator | None:
         """Return the initiator with this source MAC if its session is open; none is opened."""
@@ -112,7 +158,7 @@ class AoeTarget:
         if len(frame) < wire.HEADER_BYTES:
             return False
         header = Header.parse(frame)
-        if not self._concerns(header, port):
+        if not self.concerns(header, port):
             return False
         if header.version != wire.VERSION:
             return self._refuse(header, port, AoeError.UNSUPPORTED_VERSION)
@@ -123,7 +169,8 @@ class AoeTarget:
             return False
         return row.execute(frame, header, port)
 
-    def _concerns(self, header: Header, port: Port) -> bool:
+    def concerns(self, header: Header, port: Port) -> bool:
+        """Whether a frame with this header, whose version may be any, is for this target."""
         shelf, slot = self.address
         source, destination = header.source, header.destination
         return (
@@ -137,6 +184,7 @@ class AoeTarget:
             and not source[0] & _GROUP_ADDRESS
             and (destination == port.mac or bool(destination[0] & _GROUP_ADDRESS))
             and self._target.is_enabled
+            and self._admission.hears(source)
         )
 
     def _begin_reply(self, header: Header, port: Port, length_bytes: int) -> memoryview:
@@ -153,61 +201,73 @@ class AoeTarget:
     def _issue_ata(self, frame: memoryview, header: Header, port: Port) -> bool:
         argument = AtaArgument.parse(frame)
         command = COMMANDS[argument.opcode]
-        is_write = command is not None and command.transfer is Transfer.DATA_OUT
         # One frame must not overwrite every disk of a LAN.
-        if is_write and header.has_wildcard:
+        if command is not None and command.is_for_one_target and header.has_wildcard:
             return False
+        if self._admission.fences(header.source) and not _is_identify(command):
+            return self._refuse_ata(frame, header, port, RESERVED)
         request = None if command is None else decode(command, argument, port.sector_count)
-        if (
-            command is None
-            or request is None
-            or (is_write and len(frame) < wire.ATA_DATA_OFFSET + request.data_bytes)
-        ):
+        if request is None or not _has_its_data(request, frame):
             return self._refuse_ata(frame, header, port, ABORTED)
         try:
             initiator = self._sessions.of(header.source)
         except TargetError:
             return self._refuse_ata(frame, header, port, UNAVAILABLE)
+        return self._begin_ata(frame, header, port, request, initiator)
+
+    def _begin_ata(
+        self,
+        frame: memoryview,
+        header: Header,
+        port: Port,
+        request: AtaRequest,
+        initiator: Initiator,
+    ) -> bool:
+        command = request.command
+        is_write = command.transfer is Transfer.DATA_OUT
         data_in_bytes = 0 if is_write else request.data_bytes
         reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET + data_in_bytes)
         wire.echo_ata_argument(reply, frame)
-        operation = AtaOperation(self, initiator, port, request, frame, reply, is_write=is_write)
-        if command.width is LbaWidth.NONE or self.order.enter(operation):
+        place = self._trim_place(request, frame)
+        owner: Owner = self if place is None else place
+        operation = AtaOperation(owner, initiator, port, request, frame, reply, is_write=is_write)
+        if place is not None:
+            place.enter(operation.start)
+        elif command.width is LbaWidth.NONE or self.order.enter(operation):
             operation.start()
         operation.is_frame_kept = is_write and not operation.is_done
         return operation.is_frame_kept
 
+    def _trim_place(self, request: AtaRequest, frame: memoryview) -> TrimPlace | None:
+        if request.command.function is not Function.TRIM:
+            return None
+        ranges = trim_ranges(frame[wire.ATA_DATA_OFFSET :][: request.data_bytes])
+        return TrimPlace(self.address, self.order, ranges, durable=self.durable)
+
     def _refuse_ata(self, frame: memoryview, header: Header, port: Port, outcome: Outcome) -> bool:
         reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET)
         wire.echo_ata_argument(reply, frame)
+        if outcome is ABORTED and frame[wire.ATA_OPCODE_OFFSET] in SIGNATURE_OPCODES:
+            put_signature(reply)
         put_outcome(reply, outcome)
         port.send(reply, len(reply))
         return False
 
-    def _query_config(self, frame: memoryview, header: Header, port: Port) -> bool:
-        argument = ConfigArgument.parse(frame)
-        error = self._config.execute(argument, is_wildcard=header.has_wildcard)
-        if error is not None:
-            self._reply_config(header, port, argument.command, error)
-        return False
+    def _state_changed(self, before: TargetState, after: TargetState) -> None:
+        self._admission.take(after)
+        if (before.mask_list, before.reserve_list) != (after.mask_list, after.reserve_list):
+            self._forget_flows()
 
-    def _reply_config(self, header: Header, port: Port, command: int, error: int) -> None:
-        string = self._config.value
-        argument = ConfigArgument(
-            buffer_count=port.buffer_count,
-            firmware_version=FIRMWARE_VERSION,
-            sector_count=port.sector_count,
-            version=wire.VERSION,
-            command=command,
-            length_bytes=len(string),
-            string=string,
-        ).serialize()
-        end = wire.HEADER_BYTES + len(argument)
-        reply = self._begin_reply(header, port, end)
-        reply[wire.HEADER_BYTES : end] = argument
-        if error:
-            wire.set_error(reply, error)
-        port.send(reply, len(reply))
+    def _when_fenced(self, then: Callable[[], None]) -> None:
+        self._sessions.when_idle(self._admission.fences, then)
+
+    def _availability_changed(self) -> None:
+        self._forget_flows()
+        self._announce_everywhere()
+
+    def _announce_everywhere(self) -> None:
+        for port in self._ports:
+            self.announce(port)
 
     def _forget_flows(self) -> None:
         for port in self._ports:
@@ -217,8 +277,18 @@ class AoeTarget:
         """Announce a new capacity once, though every session's LUN client tells of it."""
         before, self._block_count = self._block_count, info.block_count
         if before not in (None, info.block_count):
-            for port in self._ports:
-                self.announce(port)
+            self._announce_everywhere()
+
+
+def _is_identify(command: AtaCommand | None) -> bool:
+    return command is not None and command.function is Function.IDENTIFY
+
+
+def _has_its_data(request: AtaRequest, frame: memoryview) -> bool:
+    return (
+        request.command.transfer is not Transfer.DATA_OUT
+        or len(frame) >= wire.ATA_DATA_OFFSET + request.data_bytes
+    )
 
 
 def _check_block_size(address: Address, target: Target) -> None:

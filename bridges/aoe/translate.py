@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ATA requests to SCSI CDBs, the reverse of SAT: one builder per function.
+"""ATA requests to SCSI CDBs, the reverse of SAT: one builder for each function of a single CDB.
+
+Functions that take several or none are in procedures.py.
 
 A sector is a logical block: the bridge serves only LUNs with blocks of 512 bytes.
 
@@ -19,9 +21,9 @@ from scsi_backend.t10 import cdb
 _Builder = Callable[[int, int, int], bytes]
 
 
-def _identify(lba: int, length_sectors: int, write_flags: int) -> bytes:
-    # The data are made from what the bridge knows of the LUN already; the command is there to be
-    # told by a unit attention that it has changed.
+def _look(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    # The answer is made from what the bridge knows of the LUN already; the command is there to be
+    # told by a unit attention that it has changed, and by anything else that it is not there.
     return cdb.TEST_UNIT_READY
 
 
@@ -33,35 +35,36 @@ def _write_fua(lba: int, length_sectors: int, write_flags: int) -> bytes:
     return cdb.write_16(lba, length_sectors, cdb.FUA_BIT)
 
 
-def _verify(lba: int, length_sectors: int, write_flags: int) -> bytes:
-    return cdb.verify_16(lba, length_sectors)
-
-
 def _flush(lba: int, length_sectors: int, write_flags: int) -> bytes:
     return cdb.synchronize_cache_16()
 
 
-def _check_power(lba: int, length_sectors: int, write_flags: int) -> bytes:
-    return cdb.TEST_UNIT_READY
+def _self_test(lba: int, length_sectors: int, write_flags: int) -> bytes:
+    return cdb.DEFAULT_SELF_TEST
 
 
 _BUILDERS: Final[Mapping[Function, _Builder]] = MappingProxyType(
     {
-        Function.IDENTIFY: _identify,
+        Function.IDENTIFY: _look,
         Function.READ: _read,
         Function.WRITE: cdb.write_16,
         Function.WRITE_FUA: _write_fua,
-        Function.VERIFY: _verify,
         Function.FLUSH: _flush,
-        Function.CHECK_POWER: _check_power,
+        Function.CHECK_POWER: _look,
+        Function.READ_NATIVE_MAX: _look,
+        Function.DIAGNOSTIC: _self_test,
+        Function.SMART_READ_DATA: _look,
+        Function.SMART_STATUS: _look,
+        Function.NO_OPERATION: _look,
     }
 )
 
 
 def to_cdb(request: AtaRequest, *, durable: bool) -> bytes:
-    """Return the CDB of a request; ``durable`` makes a plain write stable before its reply.
+    """Return the CDB of a request that takes one.
 
-    Clients rely on that: the Linux driver never sends FLUSH CACHE, not even for fsync.
+    ``durable`` makes a plain write stable before its reply. Clients rely on that: the Linux driver
+    never sends FLUSH CACHE, not even for fsync.
     """
     build = _BUILDERS[request.command.function]
     return build(request.lba, request.length_sectors, cdb.FUA_BIT if durable else 0)

@@ -30,8 +30,14 @@ MAX_CONFIG_STRING_BYTES: Final = 1024
 
 # Offsets in the frame.
 ATA_OFFSET: Final = 24
+ATA_OPCODE_OFFSET: Final = 27
 ATA_DATA_OFFSET: Final = 36
 CONFIG_STRING_OFFSET: Final = 32
+MASK_DIRECTIVES_OFFSET: Final = 28
+RESERVE_MACS_OFFSET: Final = 26
+# Both lists count in one byte.
+MAX_LIST_ENTRIES: Final = 255
+MAC_BYTES: Final = 6
 
 
 class Command(IntEnum):
@@ -78,6 +84,38 @@ class ConfigCommand(IntEnum):
     TEST_PREFIX = 2
     SET_IF_EMPTY = 3
     FORCE_SET = 4
+
+
+class MaskCommand(IntEnum):
+    """Byte 25 of MAC Mask List; codes from 2 on are reserved."""
+
+    READ = 0
+    EDIT = 1
+
+
+class MaskDirective(IntEnum):
+    """DCmd, the second byte of a directive."""
+
+    NONE = 0
+    ADD = 1
+    DELETE = 2
+
+
+class MaskError(IntEnum):
+    """Byte 26 of MAC Mask List, in replies."""
+
+    NONE = 0
+    UNSPECIFIED = 1
+    BAD_DIRECTIVE = 2
+    LIST_FULL = 3
+
+
+class ReserveCommand(IntEnum):
+    """Byte 24 of Reserve/Release; codes from 3 on are reserved."""
+
+    READ = 0
+    SET = 1
+    FORCE_SET = 2
 
 
 # 0 destination, 6 source, 12 type, 14 version and flags, 15 error, 16 major, 18 minor,
@@ -240,3 +278,65 @@ class ConfigArgument:
             self.length_bytes,
         )
         return head + self.string
+
+
+@dataclass(frozen=True, slots=True)
+class MaskArgument:
+    """The argument of MAC Mask List (from byte 24), both directions.
+
+    ``count`` is what the sender said of ``directives``, (DCmd, MAC) each, of which there are fewer
+    if the frame ended before them; in a reply with an error it is the index of the failed one.
+    """
+
+    command: int
+    error: int
+    count: int
+    directives: tuple[tuple[int, bytes], ...] = ()
+
+    # 24 reserved, 25 MCmd, 26 MError, 27 Dir Count; then directives: reserved, DCmd, MAC.
+    _LAYOUT = struct.Struct(">xBBB")
+    _DIRECTIVE = struct.Struct(">xB6s")
+    DIRECTIVE_BYTES = _DIRECTIVE.size
+
+    @classmethod
+    def parse(cls, frame: memoryview | bytes) -> MaskArgument:
+        """Read the argument of a frame, which must have 28 bytes."""
+        command, error, count = cls._LAYOUT.unpack_from(frame, HEADER_BYTES)
+        there = (len(frame) - MASK_DIRECTIVES_OFFSET) // cls._DIRECTIVE.size
+        end = MASK_DIRECTIVES_OFFSET + min(count, there) * cls._DIRECTIVE.size
+        directives = cls._DIRECTIVE.iter_unpack(frame[MASK_DIRECTIVES_OFFSET:end])
+        return cls(command, error, count, tuple(directives))
+
+    def serialize(self) -> bytes:
+        """Return the argument from byte 24 on."""
+        head = self._LAYOUT.pack(self.command, self.error, self.count)
+        return head + b"".join(self._DIRECTIVE.pack(*directive) for directive in self.directives)
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveArgument:
+    """The argument of Reserve/Release (from byte 24), both directions.
+
+    ``count`` is what the sender said of ``macs``, of which there are fewer if the frame ended
+    before them.
+    """
+
+    command: int
+    count: int
+    macs: tuple[bytes, ...] = ()
+
+    # 24 RCmd, 25 NMacs; then the MACs.
+    _LAYOUT = struct.Struct(">BB")
+
+    @classmethod
+    def parse(cls, frame: memoryview | bytes) -> ReserveArgument:
+        """Read the argument of a frame, which must have 26 bytes."""
+        command, count = cls._LAYOUT.unpack_from(frame, HEADER_BYTES)
+        there = (len(frame) - RESERVE_MACS_OFFSET) // MAC_BYTES
+        end = RESERVE_MACS_OFFSET + min(count, there) * MAC_BYTES
+        starts = range(RESERVE_MACS_OFFSET, end, MAC_BYTES)
+        return cls(command, count, tuple(bytes(frame[at : at + MAC_BYTES]) for at in starts))
+
+    def serialize(self) -> bytes:
+        """Return the argument from byte 24 on."""
+        return self._LAYOUT.pack(self.command, self.count) + b"".join(self.macs)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DATA SET MANAGEMENT with TRIM: its ranges, the UNMAP commands they become, and their order.
+
+A TRIM must not pass an earlier write to its sectors, nor a later one pass it: it takes a place
+among the writes (ordering.py) for each of its ranges.
+
+Source: ATA8-ACS 7.10 (DATA SET MANAGEMENT), SBC-4 5.36 (UNMAP), SAT-3 9.3 read backwards.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from bridges.aoe.address import Address
+from bridges.aoe.ordering import Ranged, WriteOrder
+from bridges.lun import LunInfo
+
+# LBA in bits 47:0, number of sectors in bits 63:48.
+_ENTRY = struct.Struct("<Q")
+_LBA_BITS: Final = 48
+# What the lengths in UNMAP's parameter list can count.
+_MAX_DESCRIPTORS: Final = 4095
+_MAX_BLOCKS: Final = 0xFFFFFFFF
+_LIST_HEADER = struct.Struct(">HH4x")
+_DESCRIPTOR = struct.Struct(">QI4x")
+
+# First LBA and the one after the last.
+Range = tuple[int, int]
+
+
+def can_trim(info: LunInfo) -> bool:
+    """Whether a LUN can deallocate sectors by UNMAP."""
+    return info.is_thin_provisioned and info.provisioning.has_unmap
+
+
+def trim_ranges(data: memoryview | bytes) -> tuple[Range, ...]:
+    """Return the ranges of a TRIM's data, ascending and disjoint; empty entries are padding."""
+    found = []
+    for (entry,) in _ENTRY.iter_unpack(data):
+        lba, sectors = entry & (1 << _LBA_BITS) - 1, entry >> _LBA_BITS
+        if sectors:
+            found.append((lba, lba + sectors))
+    merged: list[Range] = []
+    for start, end in sorted(found):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def unmap_lists(ranges: Sequence[Range], info: LunInfo) -> Iterator[bytes]:
+    """Return the parameter lists of the UNMAP commands, each within the LUN's limits (VPD B0h)."""
+    # A limit of zero is one that is not reported.
+    blocks_left = max_blocks = info.limits.max_unmap or _MAX_BLOCKS
+    max_descriptors = min(info.limits.max_unmap_descriptors or _MAX_DESCRIPTORS, _MAX_DESCRIPTORS)
+    descriptors: list[bytes] = []
+    for start, end in ranges:
+        while start < end:
+            if not blocks_left or len(descriptors) == max_descriptors:
+                yield _parameter_list(descriptors)
+                descriptors, blocks_left = [], max_blocks
+            blocks = min(end - start, blocks_left, _MAX_BLOCKS)
+            descriptors.append(_DESCRIPTOR.pack(start, blocks))
+            start, blocks_left = start + blocks, blocks_left - blocks
+    if descriptors:
+        yield _parameter_list(descriptors)
+
+
+def _parameter_list(descriptors: Sequence[bytes]) -> bytes:
+    body = b"".join(descriptors)
+    return _LIST_HEADER.pack(len(body) + 6, len(body)) + body
+
+
+class _Part:
+    """One range in the order of writes."""
+
+    __slots__ = ("_ready", "blockers", "end_lba", "followers", "is_write", "lba")
+
+    def __init__(self, where: Range, ready: Callable[[], None]) -> None:
+        self.lba, self.end_lba = where
+        self.is_write = True
+        self.blockers = 0
+        self.followers: list[Ranged] = []
+        self._ready = ready
+
+    def start(self) -> None:
+        self._ready()
+
+
+class TrimPlace:
+    """The places of one TRIM in the order of writes; stands for the target as its owner."""
+
+    def __init__(
+        self, address: Address, order: WriteOrder, ranges: Sequence[Range], *, durable: bool
+    ) -> None:
+        self.address = address
+        self.durable = durable
+        self._order = order
+        self._parts = [_Part(each, self._one_ready) for each in ranges]
+        self._blocked = 0
+        self._begin: Callable[[], None] | None = None
+
+    @property
+    def order(self) -> TrimPlace:
+        """See ``Owner.order``."""
+        return self
+
+    def enter(self, begin: Callable[[], None]) -> None:
+        """Take the places; ``begin`` is called when nothing stands before any of them."""
+        self._begin = begin
+        # All of them are taken before anything else can come between.
+        self._blocked = sum(not self._order.enter(part) for part in self._parts)
+        if not self._blocked:
+            begin()
+
+    def leave(self, command: Ranged) -> None:
+        """The TRIM is done: let those behind it go on."""
+        for part in self._parts:
+            self._order.leave(part)
+
+    def _one_ready(self) -> None:
+        self._blocked -= 1
+        if not self._blocked:
+            assert self._begin is not None, "the places are taken"
+            self._begin()
