@@ -72,6 +72,21 @@ def write_ext(lba: int, data: bytes, tag: str = TAG) -> bytes:
     return ata(f"41 00 {len(data) // 512:02x} 34 {lba_bytes} 0000", data, tag=tag)
 
 
+def error_reply(code: int, header: str = REPLY) -> str:
+    """A reply's first 20 bytes with the error flag and a code."""
+    return header.replace("88a2 18 00", f"88a2 1c {code:02x}")
+
+
+def ask(argument: str, command: int, header: str = REQUEST) -> bytes:
+    """A request of another command than Issue ATA: its argument in hex."""
+    return unhex(f"{header} {command:02x} {TAG} {argument}")
+
+
+def answer(argument: str, command: int, header: str = REPLY) -> bytes:
+    """The reply to it."""
+    return padded(f"{header} {command:02x} {TAG} {argument}")
+
+
 class CollectingPort:
     """Keeps the replies; ``released`` are the frames that were given back."""
 

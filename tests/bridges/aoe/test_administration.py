@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Golden frames of Query Config, MAC Mask List and Reserve/Release, and what they do to others."""
+
+from __future__ import annotations
+
+import pytest
+
+from scsi_backend.t10.opcodes import Opcode
+from tests.bridges.aoe.bench import (
+    ANNOUNCEMENT,
+    BROADCAST_MAC,
+    CLIENT_MAC,
+    OTHER_CLIENT_MAC,
+    REPLY,
+    REQUEST,
+    TAG,
+    Bench,
+    CollectingPort,
+    answer,
+    ask,
+    ata,
+    ata_reply,
+    error_reply,
+    padded,
+    read_ext,
+    unhex,
+    write_ext,
+)
+
+_A, _B = CLIENT_MAC, OTHER_CLIENT_MAC
+_REQUEST_B = REQUEST.replace(_A, _B)
+_REPLY_B = REPLY.replace(_A, _B)
+_ANYBODY = f"{BROADCAST_MAC} {_A} 88a2 10 00 ffff ff"
+_READ_B = ata("40 00 01 24 070000000000 0000", header=_REQUEST_B)
+
+
+def _mask(argument: str, header: str = REQUEST) -> bytes:
+    return ask(argument, 2, header)
+
+
+def _reserve(argument: str, header: str = REQUEST) -> bytes:
+    return ask(argument, 3, header)
+
+
+# MAC Mask List, step by step: argument of the request, of the reply; True where it is an error 2.
+_ADD_A, _ADD_B, _DELETE_A = f"00 01 {_A}", f"00 01 {_B}", f"00 02 {_A}"
+_MASK_STEPS = [
+    ("00 00 00 00", "00 00 00 00", False),
+    (f"00 01 00 01 {_ADD_A}", f"00 01 00 01 00 00 {_A}", False),
+    (f"00 01 00 01 {_ADD_A}", f"00 01 00 01 00 00 {_A}", False),
+    (f"00 01 00 01 {_ADD_B}", f"00 01 00 02 00 00 {_A} 00 00 {_B}", False),
+    # A read shows the list; reserved fields and what follows mean nothing.
+    (f"ff 00 ff 01 {_DELETE_A}", f"00 00 00 02 00 00 {_A} 00 00 {_B}", False),
+    (f"00 01 00 01 00 00 {_A}", f"00 01 00 02 00 00 {_A} 00 00 {_B}", False),
+    ("00 01 00 00", f"00 01 00 02 00 00 {_A} 00 00 {_B}", False),
+    # Delete what is there, and what is not.
+    (f"00 01 00 02 00 02 {_B} 00 02 {_B}", f"00 01 00 01 00 00 {_A}", False),
+    # A bad directive: those before it stay, its index is told, and there is no AoE error.
+    (f"00 01 00 03 {_ADD_B} 00 07 {_A} {_DELETE_A}", "00 01 02 01", False),
+    ("00 00 00 00", f"00 00 00 02 00 00 {_A} 00 00 {_B}", False),
+    # A count beyond the frame, before anything is changed.
+    (f"00 01 00 03 {_DELETE_A} {_DELETE_A}", "00 01 00 03", True),
+    ("00 02 00 00", "00 02 00 00", True),
+    ("00 ff 00 05", "00 ff 00 05", True),
+    ("00 00 00 00", f"00 00 00 02 00 00 {_A} 00 00 {_B}", False),
+    (f"00 01 00 02 {_DELETE_A} 00 02 {_B}", "00 01 00 00", False),
+]
+
+
+def test_mac_mask_list_step_by_step() -> None:
+    bench = Bench()
+    for request, reply, is_error in _MASK_STEPS:
+        expected = answer(reply, 2, error_reply(2) if is_error else REPLY)
+        assert bench.exchange(_mask(request)) == [expected], request
+    assert bench.port.allocated == 0
+
+
+def test_a_frame_padded_by_its_sender_is_no_longer_list() -> None:
+    bench = Bench()
+    frame = _mask(f"00 01 00 01 {_ADD_A}").ljust(60, b"\0")
+    assert bench.exchange(frame) == [answer(f"00 01 00 01 00 00 {_A}", 2)]
+
+
+def test_a_full_mask_list_is_told_and_its_reply_fits_the_smallest_mtu() -> None:
+    bench = Bench()
+    small = CollectingPort("02000000000a")
+    small.mtu = 548
+    bench.target.attach(small)
+    macs = [_A, *(f"0204{number:08x}" for number in range(65))]
+    directives = " ".join(f"00 01 {mac}" for mac in macs)
+    # (548 - 28) / 8 = 65.
+    assert bench.exchange(_mask(f"00 01 00 42 {directives}")) == [answer("00 01 03 41", 2)]
+    (reply,) = bench.exchange(_mask("00 00 00 00"))
+    assert (reply[27], len(reply)) == (65, 28 + 65 * 8)
+    # And one that has become too long for its port is cut.
+    bench.port.mtu = 100
+    (reply,) = bench.exchange(_mask("00 00 00 00"))
+    assert (reply[27], len(reply)) == (9, 28 + 9 * 8)
+
+
+def test_who_is_not_in_the_mask_list_gets_no_answer_to_anything() -> None:
+    bench = Bench()
+    bench.exchange(_mask(f"00 01 00 01 {_ADD_A}"))
+    frames = [
+        _READ_B,
+        ata("00 00 01 ec 000000a00000 0000", header=_REQUEST_B),
+        ask("0000 0000 00 00 0000", 1, _REQUEST_B),
+        _mask(f"00 01 00 01 {_DELETE_A}", _REQUEST_B),
+        _reserve("02 00", _REQUEST_B),
+        unhex(f"{_REQUEST_B} 09 {TAG}"),
+        unhex(f"{_REQUEST_B.replace(' 10 ', ' 20 ')} 01 {TAG}"),
+    ]
+    assert bench.exchange(*frames) == []
+    assert len(bench.exchange(read_ext(7, 1))) == 1
+    bench.exchange(_mask(f"00 01 00 01 {_ADD_B}"))
+    assert len(bench.exchange(_READ_B)) == 1
+
+
+def test_the_edit_that_shuts_its_sender_out_is_still_answered() -> None:
+    bench = Bench()
+    assert bench.exchange(_mask(f"00 01 00 01 {_ADD_B}")) == [answer(f"00 01 00 01 00 00 {_B}", 2)]
+    assert bench.exchange(_mask("00 00 00 00")) == []
+
+
+def test_masked_targets_announce_themselves_to_each_who_is_heard() -> None:
+    bench = Bench()
+    bench.exchange(_mask(f"00 01 00 02 {_ADD_A} {_ADD_B}"))
+    bench.target.announce(bench.port)
+    assert bench.port.take() == [
+        padded(ANNOUNCEMENT.replace(BROADCAST_MAC, mac)) for mac in (_A, _B)
+    ]
+
+
+# Reserve/Release, step by step: header, argument of the request, of the reply, error.
+_RESERVE_STEPS = [
+    (REQUEST, "00 00", "00 00", 0),
+    (REQUEST, "01 00", "01 00", 0),
+    (REQUEST, f"01 01 {_A}", f"01 01 {_A}", 0),
+    (_REQUEST_B, "00 00", f"00 01 {_A}", 0),
+    # What a read has besides means nothing.
+    (_REQUEST_B, "00 ff", f"00 01 {_A}", 0),
+    (_REQUEST_B, f"01 01 {_B}", f"01 01 {_A}", 6),
+    (_REQUEST_B, "01 00", f"01 01 {_A}", 6),
+    (REQUEST, f"01 02 {_A} {_B}", f"01 02 {_A} {_B}", 0),
+    (_REQUEST_B, f"01 01 {_B}", f"01 01 {_B}", 0),
+    (REQUEST, f"02 01 {_A}", f"02 01 {_A}", 0),
+    # Bad codes, and a count beyond the frame before anything is changed.
+    (REQUEST, "03 00", "03 00", 2),
+    (REQUEST, "ff 01", "ff 01", 2),
+    (REQUEST, f"02 03 {_A} {_B}", "02 03", 2),
+    (REQUEST, f"01 02 {_A} {_B[:10]}", "01 02", 2),
+    (REQUEST, "00 00", f"00 01 {_A}", 0),
+    (REQUEST, "01 00", "01 00", 0),
+    (_REQUEST_B, f"01 01 {_B}", f"01 01 {_B}", 0),
+    (REQUEST, "02 00", "02 00", 0),
+]
+
+
+def test_reserve_release_step_by_step() -> None:
+    bench = Bench()
+    for header, request, reply, error in _RESERVE_STEPS:
+        back = REPLY if header is REQUEST else _REPLY_B
+        expected = answer(reply, 3, error_reply(error, back) if error else back)
+        assert bench.exchange(_reserve(request, header)) == [expected], request
+    assert bench.port.allocated == 0
+
+
+def test_more_holders_than_fit_into_a_reply_are_a_bad_argument() -> None:
+    bench = Bench()
+    macs = " ".join(f"0204{number:08x}" for number in range(246))
+    # (1500 - 26) / 6 = 245.
+    assert bench.exchange(_reserve(f"01 f6 {macs}")) == [answer("01 f6", 3, error_reply(2))]
+    (reply,) = bench.exchange(_reserve(f"01 f5 {macs}"))
+    assert (reply[14], reply[25], len(reply)) == (0x18, 245, 26 + 245 * 6)
+    bench.port.mtu = 100
+    (reply,) = bench.exchange(_reserve("00 00"))
+    assert (reply[25], len(reply)) == (12, 26 + 12 * 6)
+
+
+# Issue ATA of a host that a reservation excludes.
+_FENCED = {
+    "READ SECTORS EXT": ("40 00 01 24 070000000000", 0),
+    "WRITE SECTORS EXT": ("41 00 01 34 070000000000", 512),
+    "FLUSH CACHE": ("00 00 00 e7 000000000000", 0),
+    "FLUSH CACHE EXT": ("00 00 00 ea 000000000000", 0),
+    "CHECK POWER MODE": ("00 00 00 e5 000000000000", 0),
+    "TRIM": ("41 01 01 06 000000000000", 512),
+    "SET FEATURES": ("00 82 00 ef 000000000000", 0),
+    "NOP": ("00 00 00 00 000000000000", 0),
+    "opcode ff": ("00 00 00 ff 000000000000", 0),
+}
+
+
+@pytest.mark.parametrize("name", _FENCED)
+def test_a_reserved_target_refuses_the_ata_commands_of_others(name: str) -> None:
+    registers, data_bytes = _FENCED[name]
+    bench = Bench()
+    before = bytes(bench.vdisk.data)
+    bench.exchange(_reserve(f"01 01 {_A}"))
+    request = ata(registers + "0000", b"x" * data_bytes, header=_REQUEST_B)
+    # The argument comes back as it was.
+    expected = ata_reply(registers + "0000", header=error_reply(6, _REPLY_B))
+    assert bench.exchange(request) == [expected]
+    assert bytes(bench.vdisk.data) == before
+    assert bench.scsi_target.sessions == ()
+
+
+def test_a_reserved_target_still_answers_everything_else() -> None:
+    bench = Bench()
+    bench.exchange(_reserve(f"01 01 {_A}"))
+    (identify,) = bench.exchange(ata("00 00 01 ec 000000a00000 0000", header=_REQUEST_B))
+    assert (identify[14], identify[27], len(identify)) == (0x18, 0x40, 36 + 512)
+    assert bench.exchange(
+        ask("0000 0000 00 04 0001 78", 1, _REQUEST_B),
+        _mask("00 00 00 00", _REQUEST_B),
+        _reserve("00 00", _REQUEST_B),
+    ) == [
+        answer("0040 0001 02 14 0001 78", 1, _REPLY_B),
+        answer("00 00 00 00", 2, _REPLY_B),
+        answer(f"00 01 {_A}", 3, _REPLY_B),
+    ]
+    assert len(bench.exchange(write_ext(7, bytes(512)))) == 1
+
+
+def test_a_released_target_is_everybodys_again() -> None:
+    bench = Bench()
+    bench.exchange(_reserve(f"01 01 {_A}"), _reserve("01 00"))
+    (reply,) = bench.exchange(_READ_B)
+    assert reply[14:16] == b"\x18\0"
+
+
+def test_a_reservation_is_answered_when_nothing_of_the_excluded_is_under_way_any_more() -> None:
+    bench = Bench()
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    late = ata("41 00 01 34 070000000000 0000", b"late" * 128, header=_REQUEST_B)
+    bench.receive(late)
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == []
+    # It is in force already.
+    (refused,) = bench.exchange(_READ_B)
+    assert refused[14:16] == bytes.fromhex("1c06")
+    bench.clock.pass_time(1)
+    assert bench.port.take() == []
+    bench.lun.release()
+    bench.clock.pass_time(1)
+    written, reserved = bench.port.take()
+    assert written[14:28] == bytes.fromhex("1800 0001 01 00") + bytes.fromhex(TAG + "41000040")
+    assert reserved == answer(f"01 01 {_A}", 3)
+    assert bench.clock.pending == 1

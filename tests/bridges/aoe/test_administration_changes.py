@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who may change a target, when a change counts, and who is told."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from bridges.aoe.acl import AccessList
+from bridges.aoe.policy import Policy
+from bridges.aoe.state import KeptState, TargetState
+from tests.bridges.aoe.bench import (
+    ANNOUNCEMENT,
+    BROADCAST_MAC,
+    CLIENT_MAC,
+    OTHER_CLIENT_MAC,
+    REPLY,
+    REQUEST,
+    TARGET_MAC,
+    Bench,
+    CollectingPort,
+    answer,
+    ask,
+    ata,
+    error_reply,
+    padded,
+    read_ext,
+)
+
+_A, _B = CLIENT_MAC, OTHER_CLIENT_MAC
+_REQUEST_B = REQUEST.replace(_A, _B)
+_REPLY_B = REPLY.replace(_A, _B)
+_ANYBODY = f"{BROADCAST_MAC} {_A} 88a2 10 00 ffff ff"
+_READ_B = ata("40 00 01 24 070000000000 0000", header=_REQUEST_B)
+
+
+def _mask(argument: str, header: str = REQUEST) -> bytes:
+    return ask(argument, 2, header)
+
+
+def _reserve(argument: str, header: str = REQUEST) -> bytes:
+    return ask(argument, 3, header)
+
+
+class _Disk:
+    """Keeps states when it is told to."""
+
+    def __init__(self) -> None:
+        self.pending: list[Callable[[OSError | None], None]] = []
+
+    def save(self, state: TargetState, done: Callable[[OSError | None], None]) -> None:
+        self.pending.append(done)
+
+
+_ADD_A, _ADD_B = f"00 01 {_A}", f"00 01 {_B}"
+_CHANGES = {
+    "set config": ask("0000 0000 00 03 0001 78", 1, _ANYBODY),
+    "force set config": ask("0000 0000 00 04 0001 78", 1, _ANYBODY),
+    "edit mask": _mask(f"00 01 00 01 {_ADD_A}", _ANYBODY),
+    "reserve": _reserve(f"01 01 {_A}", _ANYBODY),
+    "force reserve": _reserve(f"02 01 {_A}", _ANYBODY),
+}
+
+
+@pytest.mark.parametrize("name", _CHANGES)
+@pytest.mark.parametrize("address", ["ffff ff", "0001 ff", "ffff 01"])
+def test_one_frame_cannot_change_every_target(name: str, address: str) -> None:
+    state = KeptState()
+    bench = Bench(state=state)
+    frame = _CHANGES[name][:16] + bytes.fromhex(address) + _CHANGES[name][19:]
+    assert bench.exchange(frame) == []
+    assert state.value == TargetState()
+
+
+def test_wildcards_may_read_all_three() -> None:
+    assert Bench().exchange(
+        ask("0000 0000 00 00 0000", 1, _ANYBODY),
+        _mask("00 00 00 00", _ANYBODY),
+        _reserve("00 00", _ANYBODY),
+    ) == [
+        answer("0040 0001 02 10 0000", 1),
+        answer("00 00 00 00", 2),
+        answer("00 00", 3),
+    ]
+
+
+def test_without_in_band_editing_nothing_can_be_changed_and_everything_read() -> None:
+    state = KeptState(TargetState(b"abc"))
+    bench = Bench(policy=Policy(in_band_editing=False), state=state)
+    refused = {
+        ask("0000 0000 00 03 0003 616263", 1): ("0040 0001 02 13 0003 616263", 1),
+        ask("0000 0000 00 04 0000", 1): ("0040 0001 02 14 0003 616263", 1),
+        _mask(f"00 01 00 01 {_ADD_A}"): ("00 01 00 01", 2),
+        _reserve(f"01 01 {_A}"): ("01 01", 3),
+        _reserve("02 00"): ("02 00", 3),
+    }
+    for frame, (argument, command) in refused.items():
+        assert bench.exchange(frame) == [answer(argument, command, error_reply(2))]
+    assert state.value == TargetState(b"abc")
+    assert bench.exchange(
+        ask("0000 0000 00 01 0003 616263", 1), _mask("00 00 00 00"), _reserve("00 00")
+    ) == [
+        answer("0040 0001 02 11 0003 616263", 1),
+        answer("00 00 00 00", 2),
+        answer("00 00", 3),
+    ]
+
+
+_EDITS = {
+    "config": (ask("0000 0000 00 04 0001 78", 1), "0040 0001 02 14 0000", 1),
+    "mask": (_mask(f"00 01 00 01 {_ADD_A}"), "00 01 00 01", 2),
+    "reserve": (_reserve(f"01 01 {_A}"), "01 00", 3),
+}
+
+
+@pytest.mark.parametrize("name", _EDITS)
+def test_a_change_is_answered_when_it_is_kept(name: str) -> None:
+    disk = _Disk()
+    state = KeptState(None, disk.save)
+    bench = Bench(state=state)
+    frame, _, _ = _EDITS[name]
+    assert bench.exchange(frame) == []
+    assert state.value == TargetState()
+    # Data do not wait for it.
+    assert len(bench.exchange(read_ext(7, 1))) == 1
+    disk.pending.pop()(None)
+    (reply,) = bench.port.take()
+    assert reply[14:16] == b"\x18\0"
+    assert state.value != TargetState()
+    assert bench.port.allocated == 0
+
+
+@pytest.mark.parametrize("name", _EDITS)
+def test_a_change_that_cannot_be_kept_is_refused_and_not_made(name: str) -> None:
+    disk = _Disk()
+    state = KeptState(None, disk.save)
+    bench = Bench(state=state)
+    frame, argument, command = _EDITS[name]
+    bench.exchange(frame)
+    disk.pending.pop()(OSError(errno.ENOSPC, "full"))
+    assert bench.port.take() == [answer(argument, command, error_reply(3))]
+    assert state.value == TargetState()
+    assert len(bench.exchange(_READ_B)) == 1
+    assert bench.port.forgotten == 0
+
+
+def test_a_flood_of_changes_is_not_hoarded() -> None:
+    bench = Bench(state=KeptState(None, _Disk().save))
+    for number in range(1000):
+        bench.receive(ask(f"0000 0000 00 04 0004 {number:08x}", 1))
+    assert bench.port.allocated < 100
+
+
+def test_what_was_kept_is_in_force_from_the_start() -> None:
+    state = KeptState(TargetState(b"abc", (bytes.fromhex(_A),), (bytes.fromhex(_B),)))
+    bench = Bench(state=state)
+    assert bench.announcements == [
+        padded(ANNOUNCEMENT.replace(BROADCAST_MAC, _A).replace("10 0000", "10 0003 616263"))
+    ]
+    assert bench.exchange(_READ_B) == []
+    (refused,) = bench.exchange(read_ext(7, 1))
+    assert refused[14:16] == bytes.fromhex("1c06")
+    assert not bench.target.admits_data(bytes.fromhex(_A))
+
+
+def test_a_config_string_that_fits_no_frame_of_the_smallest_port_is_a_bad_argument() -> None:
+    bench = Bench()
+    small = CollectingPort("02000000000a")
+    small.mtu = 548
+    bench.target.attach(small)
+    for length, error in ((531, 2), (530, 0)):
+        frame = ask(f"0000 0000 00 04 {length:04x}", 1) + b"s" * length
+        (reply,) = bench.exchange(frame)
+        assert reply[15] == error
+    (reply,) = bench.exchange(ask("0000 0000 00 00 0000", 1))
+    assert len(reply) == 14 + 548
+
+
+def test_denied_hosts_are_not_heard_whatever_the_mask_list_says() -> None:
+    access = AccessList(deny=frozenset((bytes.fromhex(_B),)))
+    bench = Bench(policy=Policy(access=access))
+    bench.exchange(_mask(f"00 01 00 02 {_ADD_A} {_ADD_B}"))
+    assert bench.exchange(_READ_B, ask("0000 0000 00 00 0000", 1, _REQUEST_B)) == []
+    assert len(bench.exchange(read_ext(7, 1))) == 1
+
+
+def test_only_allowed_hosts_are_heard_and_told() -> None:
+    access = AccessList(allow=frozenset((bytes.fromhex(_A),)))
+    bench = Bench(policy=Policy(access=access))
+    assert bench.announcements == [padded(ANNOUNCEMENT.replace(BROADCAST_MAC, _A))]
+    assert bench.exchange(_READ_B) == []
+    assert len(bench.exchange(read_ext(7, 1))) == 1
+
+
+def test_ports_forget_flows_when_a_list_decides_differently_about_somebody() -> None:
+    bench = Bench()
+    other = CollectingPort("02000000000a")
+    bench.target.attach(other)
+    counts = []
+    for frame in (
+        _mask("00 00 00 00"),
+        ask("0000 0000 00 04 0001 78", 1),
+        _mask(f"00 01 00 01 {_ADD_A}"),
+        _mask(f"00 01 00 01 {_ADD_A}"),
+        _reserve(f"01 01 {_A}"),
+        _reserve(f"01 01 {_A}"),
+        _reserve("01 00"),
+    ):
+        bench.exchange(frame)
+        counts.append((bench.port.forgotten, other.forgotten))
+    assert counts == [(count, count) for count in (0, 0, 1, 1, 2, 2, 3)]
+
+
+def test_data_are_admitted_by_all_the_lists_together() -> None:
+    bench = Bench(policy=Policy(access=AccessList(deny=frozenset((b"\2\0\0\0\0\4",)))))
+    one, two, denied = bytes.fromhex(_A), bytes.fromhex(_B), b"\2\0\0\0\0\4"
+
+    def admitted() -> list[bytes]:
+        return [mac for mac in (one, two, denied) if bench.target.admits_data(mac)]
+
+    assert admitted() == [one, two]
+    bench.exchange(_reserve(f"01 01 {_A}"))
+    assert admitted() == [one]
+    bench.exchange(_reserve("01 00"), _mask(f"00 01 00 01 {_ADD_A}"))
+    assert admitted() == [one]
+
+
+def test_replies_come_from_the_port_and_have_its_counts() -> None:
+    bench = Bench()
+    port = CollectingPort("02000000000a", sector_count=16)
+    port.mtu = 9000
+    bench.target.attach(port)
+    port.take()
+    header = REQUEST.replace(TARGET_MAC, "02000000000a")
+    bench.target.receive(memoryview(_reserve(f"01 01 {_A}", header)), port)
+    expected = answer(f"01 01 {_A}", 3, REPLY.replace(TARGET_MAC, "02000000000a"))
+    assert port.take() == [expected]
