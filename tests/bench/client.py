@@ -34,7 +34,8 @@ class Load:
 class Measurement:
     """What the client saw during one run; latencies in microseconds, None where not measured.
 
-    `idle_share` is the part of the run in which the client did nothing but wait for replies.
+    `idle_share` is the part of its CPU time in which the client did nothing but wait for replies,
+    `preempted_share` the part of the run in which others had its CPU.
     """
 
     requests: int
@@ -43,6 +44,7 @@ class Measurement:
     p50_us: float | None
     p99_us: float | None
     idle_share: float | None = None
+    preempted_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

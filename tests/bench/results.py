@@ -54,6 +54,7 @@ class Figures:
     p99_us: float | None
     server_cpu_us: float
     idle_share: float | None = None
+    preempted_share: float | None = None
 
     def server_cpu_s_per_gib(self, block_bytes: int) -> float:
         """CPU seconds of the server for each GiB, of requests with `block_bytes`."""
@@ -134,6 +135,7 @@ class Results:
             p99_us=_middle([one.p99_us for one in measured]),
             server_cpu_us=median(one.server_cpu_us for one in samples),
             idle_share=_middle([one.idle_share for one in measured]),
+            preempted_share=_middle([one.preempted_share for one in measured]),
         )
 
     def ratio(

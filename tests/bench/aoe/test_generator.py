@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.aoe.cells import AoeCell, Pattern
 from tests.bench.aoe.frames import Route
-from tests.bench.aoe.generator import PATIENCE_S, REQUESTS, Flight, Generator
+from tests.bench.aoe.generator import PATIENCE_S, REQUESTS, Flight, Generator, Tally
 from tests.bench.aoe.wire import Answer, Wire, always_good, good_reply
 from tests.bench.client import LoadError, Measurement
 
@@ -38,7 +38,9 @@ def wired(answer: Answer) -> Iterator[Wire]:
 
 
 def run(wire: Wire, cell: AoeCell, seconds: float = SECONDS) -> Measurement:
-    return Generator(wire.ring(), ROUTE, cell, DISK_SECTORS, wire.clock).run(seconds)
+    return Generator(wire.ring(), ROUTE, cell, DISK_SECTORS, wire.clock, wire.cpu_clock).run(
+        seconds
+    )
 
 
 def fault_of(answer: Answer, cell: AoeCell = READ) -> str:
@@ -76,6 +78,18 @@ def test_time_in_which_the_ring_was_never_empty_is_not_idle() -> None:
         wire.is_instant = True
         found = run(wire, READ)
         assert found.idle_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "cpu_s", "idle_s", "share"),
+    [(2.0, 2.0, 0.5, 0.25), (2.0, 1.5, 0.8, 0.2), (2.0, 1.0, 0.8, 0.0), (2.0, 2.1, 1.0, 0.5)],
+    ids=["alone", "preempted", "preempted for longer than idle", "inexact clock"],
+)
+def test_time_taken_by_others_is_not_idle(
+    elapsed_s: float, cpu_s: float, idle_s: float, share: float
+) -> None:
+    tally = Tally(elapsed_s=elapsed_s, cpu_s=cpu_s, idle_s=idle_s)
+    assert tally.idle_share() == pytest.approx(share)
 
 
 def test_requests_are_those_of_the_cell_one_after_the_other() -> None:
@@ -200,7 +214,7 @@ def test_endless_announcements_end_the_run_in_bounded_time() -> None:
             return wire.clock()
 
         wire.answer = lambda number, request: []
-        generator = Generator(wire.ring(), ROUTE, READ, DISK_SECTORS, clock)
+        generator = Generator(wire.ring(), ROUTE, READ, DISK_SECTORS, clock, wire.cpu_clock)
         with pytest.raises(LoadError, match="32 of 32 frames got no reply"):
             generator.run(SECONDS)
         assert wire.now_s - began_s < SECONDS + 2 * PATIENCE_S
@@ -211,7 +225,7 @@ def test_link_that_is_gone_is_a_failure() -> None:
         ring = wire.ring()
         wire.close()
         with pytest.raises(LoadError, match="cannot send"):
-            Generator(ring, ROUTE, READ, DISK_SECTORS, wire.clock).run(SECONDS)
+            Generator(ring, ROUTE, READ, DISK_SECTORS, wire.clock, wire.cpu_clock).run(SECONDS)
 
 
 def test_flight_has_no_room_beyond_window_end_and_what_is_in_flight() -> None:

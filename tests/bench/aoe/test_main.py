@@ -3,25 +3,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.bench.aoe.__main__ import Cpus, app
+from tests.bench.aoe.__main__ import app
 from tests.bench.environment import file_system
 
 RUNNER = CliRunner()
-
-
-def test_server_and_generator_have_different_cpus_where_there_are_two(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 3, 9})
-    assert Cpus.available() == Cpus(server=3, generator=5)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4})
-    assert Cpus.available() == Cpus(server=4, generator=4)
 
 
 @pytest.mark.parametrize("option", ["--cell", "--server"])

@@ -55,10 +55,20 @@ def test_remarks_tell_how_the_generator_is_known_not_to_be_the_bottleneck() -> N
     # Without a disk the generator is allowed to be as busy as it likes.
     assert list(remarks(MIXED)) == [
         "The generator waited for 42% of its time or more (least: 2s read W32 sequential, vblade).",
-        "Without a disk behind the frames it reaches 150.0 thousand frames per second "
-        "(2s read W32 sequential).",
+        "Without a disk it gets 150.0 thousand replies per second (2s read W32 sequential).",
         "The goal at window 32 is 1.3 where storage is not waited for.",
     ]
+
+
+def test_remark_is_made_of_a_machine_that_was_busy_with_other_things() -> None:
+    def preempted(share: float) -> Report:
+        one = sample("ours", W32.name, 0, 1000.0)
+        measured = replace(one.measurement, idle_share=0.5, preempted_share=share)
+        return report([replace(one, measurement=measured)])
+
+    (_, remark, _) = remarks(preempted(0.25))
+    assert remark.startswith("Others had the generator's CPU for up to 25% of the time")
+    assert len(list(remarks(preempted(0.05)))) == 2
 
 
 def test_no_samples_no_remarks() -> None:
