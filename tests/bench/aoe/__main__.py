@@ -185,6 +185,9 @@ def main(
     servers, cells = _chosen_servers(server or []), _chosen_cells(cell or [])
     if any(one.is_durable for one in cells):
         _refuse_memory(disk_directory)
+    if os.geteuid() != 0:
+        typer.echo("failed: needs root to make network namespaces", err=True)
+        raise typer.Exit(1)
     leave_on_signals()
     console = wide_console()
     header = environment.collect(directory.resolve(), size_mib, runs, seconds, VERSION_COMMANDS)

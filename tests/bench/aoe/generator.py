@@ -114,7 +114,8 @@ class Tally:
     def idle_share(self) -> float:
         """At least so much of its CPU time it had nothing to do: that is what it may have lost."""
         lost_s = self.preempted_s()
-        return max(0.0, self.idle_s - lost_s) / (self.elapsed_s - lost_s)
+        own_s = self.elapsed_s - lost_s
+        return max(0.0, self.idle_s - lost_s) / own_s if own_s else 0.0
 
 
 def _percentiles_us(latencies_s: list[float]) -> tuple[float | None, float | None]:

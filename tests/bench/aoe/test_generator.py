@@ -82,8 +82,14 @@ def test_time_in_which_the_ring_was_never_empty_is_not_idle() -> None:
 
 @pytest.mark.parametrize(
     ("elapsed_s", "cpu_s", "idle_s", "share"),
-    [(2.0, 2.0, 0.5, 0.25), (2.0, 1.5, 0.8, 0.2), (2.0, 1.0, 0.8, 0.0), (2.0, 2.1, 1.0, 0.5)],
-    ids=["alone", "preempted", "preempted for longer than idle", "inexact clock"],
+    [
+        (2.0, 2.0, 0.5, 0.25),
+        (2.0, 1.5, 0.8, 0.2),
+        (2.0, 1.0, 0.8, 0.0),
+        (2.0, 2.1, 1.0, 0.5),
+        (2.0, 0.0, 2.0, 0.0),
+    ],
+    ids=["alone", "preempted", "preempted for longer than idle", "inexact clock", "never ran"],
 )
 def test_time_taken_by_others_is_not_idle(
     elapsed_s: float, cpu_s: float, idle_s: float, share: float

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,10 @@ def test_durable_cells_are_refused_where_there_is_no_disk() -> None:
     done = RUNNER.invoke(app, ["--cell", durable, "--disk-directory", str(memory)])
     assert done.exit_code == 2
     assert "tmpfs" in done.output
+
+
+def test_root_is_asked_for_before_anything_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = RUNNER.invoke(app, ["--cell", "read-2s-w1-seq"])
+    assert done.exit_code == 1
+    assert "needs root" in done.output
