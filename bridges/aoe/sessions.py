@@ -76,7 +76,8 @@ class Terms:
 
 class Initiator:
     """One initiator. ``client`` is None while its session opens; ``outstanding`` counts commands
-    that keep it from being forgotten, and ``is_heard`` is set by each command.
+    that keep it from being forgotten. Each command sets ``is_heard``, but the one that opens the
+    session does not: who sends no other is the first to go. ``is_known`` is set by the first look.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class Initiator:
         "_waiting",
         "client",
         "is_heard",
+        "is_known",
         "name",
         "outstanding",
         "session",
@@ -96,7 +98,8 @@ class Initiator:
         self.terms = terms
         self.client: LunClient | None = None
         self.outstanding = 0
-        self.is_heard = True
+        self.is_heard = False
+        self.is_known = False
         self._failure: Reply | None = None
         self._waiting: list[Waiting] = []
 
@@ -231,7 +234,9 @@ class Sessions:
     def _expire(self) -> None:
         self._timer = None
         for mac, initiator in list(self._by_mac.items()):
-            if _may_go(initiator):
+            was_known, initiator.is_known = initiator.is_known, True
+            # One that came since the last look may not have been silent for that long.
+            if _may_go(initiator) and was_known:
                 self._drop(mac, initiator)
         self._watch()
 

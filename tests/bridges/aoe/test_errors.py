@@ -50,6 +50,13 @@ _SENSE = {
     "02/3a/00": "41/06",
     "02/3a/01": "41/06",
     "02/05/00": _ABRT,
+    "02/08/00": "AoE 3",
+    "02/08/01": "AoE 3",
+    "02/08/02": _ABRT,
+    "04/08/00": "AoE 3",
+    "04/08/01": "AoE 3",
+    "04/08/02": _FAULT,
+    "04/3e/03": _FAULT,
     "03/11/00": "41/40",
     "03/11/04": "41/40",
     "03/14/00": "41/10",
@@ -120,6 +127,11 @@ def test_only_success_is_one() -> None:
 def test_only_unrecovered_reads_tell_the_first_bad_lba() -> None:
     telling = {text for text in _SENSE if outcome_of(0x02, _parse(text)).reports_lba}
     assert telling == {"03/11/00", "03/11/04"}
+
+
+def test_only_another_paths_states_are_standby() -> None:
+    standby = {text for text in _SENSE if outcome_of(0x02, _parse(text)).is_standby}
+    assert standby == {"02/04/0b", "02/04/0c"}
 
 
 def test_every_failure_has_the_err_bit_that_ipxe_looks_at() -> None:

@@ -7,11 +7,22 @@ import errno
 
 import pytest
 
+from bridges.aoe.policy import Policy, ReservationConflict
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
-from tests.bridges.aoe.bench import Bench, ata, ata_reply, by_tag, read_ext, write_ext
+from tests.bridges.aoe.bench import (
+    ANNOUNCEMENT,
+    Bench,
+    ask,
+    ata,
+    ata_reply,
+    by_tag,
+    padded,
+    read_ext,
+    write_ext,
+)
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
 
 _A = b"A" * 512
@@ -158,6 +169,47 @@ def test_a_reservation_conflict_is_an_aoe_error_with_the_argument_as_it_came() -
     assert bench.exchange(read_ext(7, 1)) == [
         ata_reply("40 00 01 24 070000000000 0000", header=header)
     ]
+
+
+def test_a_reservation_conflict_fails_at_once_if_that_is_wanted() -> None:
+    bench = Bench(policy=Policy(reservation_conflict=ReservationConflict.ATA))
+    bench.log_in()
+    bench.lun.answers[Opcode.READ_16] = [(Status.RESERVATION_CONFLICT, None)]
+    bench.lun.answers[Opcode.START_STOP_UNIT] = [(Status.RESERVATION_CONFLICT, None)]
+    assert bench.exchange(read_ext(7, 1)) == [ata_reply("40 04 01 41 070000000000 0000")]
+    assert bench.exchange(ata("00 00 00 e0 000000000000 0000")) == [
+        ata_reply("00 04 00 41 000000000000 0000")
+    ]
+
+
+@pytest.mark.parametrize("code", [0x040B, 0x040C])
+def test_a_lun_on_standby_is_not_announced_until_it_is_back(code: int) -> None:
+    bench = Bench()
+    bench.log_in()
+    standby = (Status.CHECK_CONDITION, Sense(0x02, code))
+    bench.lun.answers[Opcode.READ_16] = [standby]
+    header = "020000000002 020000000001 88a2 1c 03 0001 01"
+    assert bench.exchange(read_ext(7, 1)) == [
+        ata_reply("40 00 01 24 070000000000 0000", header=header)
+    ]
+    assert bench.port.forgotten == 1
+    bench.target.announce(bench.port)
+    assert bench.port.take() == []
+    # Asking is still answered: whoever asks may know more.
+    assert len(bench.exchange(ask("0000 0000 00 00 0000", 1))) == 1
+    announcement, read = bench.exchange(read_ext(7, 1))
+    assert announcement == padded(ANNOUNCEMENT)
+    assert read[27] == 0x40
+    assert bench.port.forgotten == 2
+
+
+def test_other_failures_say_nothing_about_the_path() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.lun.answers[Opcode.READ_16] = [(Status.CHECK_CONDITION, Sense(0x04, 0x4400))]
+    bench.exchange(read_ext(7, 1))
+    bench.target.announce(bench.port)
+    assert bench.port.take() == [padded(ANNOUNCEMENT)]
 
 
 def test_commands_that_arrive_while_the_session_opens_are_done_after_it() -> None:

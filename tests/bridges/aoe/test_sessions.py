@@ -199,6 +199,109 @@ def test_closing_while_a_session_opens_ends_it_once() -> None:
     assert scene.names == []
 
 
+def test_an_idle_session_ends_within_twice_the_timeout() -> None:
+    scene = _Scene(idle_timeout_s=10)
+    scene.sessions.of(_mac(1))
+    scene.clock.pass_time(11)
+    assert len(scene.sessions) == 1
+    scene.clock.pass_time(9)
+    assert (len(scene.sessions), scene.names, scene.gone) == (0, [], 1)
+    # With nobody to watch there is no timer.
+    assert scene.clock.pending == 0
+    assert scene.sessions.of(_mac(1)).client is not None
+
+
+def test_a_session_does_not_end_within_the_timeout() -> None:
+    scene = _Scene(idle_timeout_s=10)
+    initiator = scene.sessions.of(_mac(1))
+    scene.sessions.of(_mac(2))
+    for _ in range(20):
+        scene.clock.pass_time(9)
+        # As the data path does.
+        initiator.is_heard = True
+    assert scene.names == ["02:00:00:00:00:01"]
+    assert scene.sessions.of(_mac(1)) is initiator
+
+
+def test_a_command_keeps_its_session_however_long_it_takes() -> None:
+    scene = _Scene(idle_timeout_s=10)
+    initiator = scene.sessions.of(_mac(1))
+    initiator.outstanding = 1
+    scene.clock.pass_time(100)
+    assert len(scene.sessions) == 1
+    initiator.outstanding = 0
+    scene.clock.pass_time(20)
+    assert len(scene.sessions) == 0
+
+
+def test_a_session_that_opens_is_not_idle() -> None:
+    scene = _Scene(idle_timeout_s=10)
+    scene.lun.held_opcodes = {Opcode.INQUIRY}
+    initiator = scene.sessions.of(_mac(1))
+    scene.clock.pass_time(100)
+    scene.lun.held_opcodes = set()
+    scene.lun.release()
+    assert initiator.client is not None
+    assert scene.sessions.opened(_mac(1)) is initiator
+
+
+def test_without_a_timeout_sessions_stay_and_there_is_no_timer() -> None:
+    scene = _Scene(idle_timeout_s=0)
+    scene.sessions.of(_mac(1))
+    assert scene.clock.pending == 0
+    scene.clock.pass_time(10**9)
+    assert len(scene.sessions) == 1
+
+
+def test_closing_leaves_no_timer() -> None:
+    scene = _Scene(idle_timeout_s=10)
+    scene.sessions.of(_mac(1))
+    assert scene.clock.pending == 1
+    scene.sessions.close()
+    assert scene.clock.pending == 0
+
+
+def test_in_a_full_table_who_is_heard_stays_however_long_ago_it_came() -> None:
+    scene = _Scene(limit=3)
+    first = scene.sessions.of(_mac(1))
+    for number in range(2, 40):
+        first.is_heard = True
+        scene.sessions.of(_mac(number))
+        assert scene.names[0] == "02:00:00:00:00:01"
+    assert len(scene.sessions) == 3
+
+
+def test_when_everybody_is_busy_there_is_room_for_one_more() -> None:
+    scene = _Scene(limit=2)
+    for number in (1, 2, 3):
+        scene.sessions.of(_mac(number)).outstanding = 1
+    assert len(scene.sessions) == 3
+
+
+def test_waiting_for_those_who_are_meant_to_be_idle() -> None:
+    scene = _Scene()
+    one, other = scene.sessions.of(_mac(1)), scene.sessions.of(_mac(2))
+    one.outstanding = other.outstanding = 1
+    calls: list[str] = []
+    scene.sessions.when_idle(lambda mac: mac == _mac(3), lambda: calls.append("nobody"))
+    scene.sessions.when_idle(lambda mac: mac == _mac(1), lambda: calls.append("one"))
+    scene.clock.pass_time(1)
+    assert calls == ["nobody"]
+    one.outstanding = 0
+    scene.clock.pass_time(1)
+    assert calls == ["nobody", "one"]
+
+
+def test_waiting_ends_with_the_sessions() -> None:
+    scene = _Scene(idle_timeout_s=0)
+    scene.sessions.of(_mac(1)).outstanding = 1
+    calls: list[str] = []
+    scene.sessions.when_idle(lambda mac: True, lambda: calls.append("idle"))
+    scene.sessions.close()
+    scene.clock.pass_time(1)
+    assert (calls, scene.clock.pending) == (["idle"], 0)
+
+
 def test_a_disabled_target_admits_nobody() -> None:
     scene = _Scene()
     scene.target.is_enabled = False

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bridges.aoe import wire
-from bridges.aoe.wire import AtaArgument, ConfigArgument, Header
+from bridges.aoe.wire import AtaArgument, ConfigArgument, Header, MaskArgument, ReserveArgument
 
 _HEADER = bytes.fromhex("020000000001 020000000002 88a2 1c 06 abcd 12 03 89abcdef")
 
@@ -101,3 +101,48 @@ def test_config_argument_reads_and_writes_its_bytes() -> None:
 def test_config_string_beyond_the_frame_is_what_there_is_of_it() -> None:
     argument = ConfigArgument.parse(_HEADER + bytes.fromhex("0000 0000 00 01 0400") + b"ab")
     assert (argument.length_bytes, argument.string) == (0x400, b"ab")
+
+
+_MASK = bytes.fromhex("00 01 02 02 00 01 020000000003 00 02 0200deadbeef")
+
+
+def test_mask_argument_reads_and_writes_its_bytes() -> None:
+    argument = MaskArgument.parse(_HEADER + _MASK + bytes(20))
+    assert argument == MaskArgument(
+        command=1,
+        error=2,
+        count=2,
+        directives=((1, b"\2\0\0\0\0\3"), (2, bytes.fromhex("0200deadbeef"))),
+    )
+    assert argument.serialize() == _MASK
+
+
+def test_reserved_bytes_of_a_mask_argument_mean_nothing() -> None:
+    text = "ff 00 00 01 ff 01 020000000003"
+    argument = MaskArgument.parse(_HEADER + bytes.fromhex(text))
+    assert argument == MaskArgument(0, 0, 1, ((1, b"\2\0\0\0\0\3"),))
+    assert argument.serialize() == bytes.fromhex(text.replace("ff", "00"))
+
+
+def test_directives_beyond_the_frame_are_those_there_are() -> None:
+    for end, there in ((28, 0), (35, 0), (36, 1), (43, 1), (44, 2), (52, 2)):
+        frame = (_HEADER + _MASK + bytes(8))[:end]
+        assert len(MaskArgument.parse(frame).directives) == there
+    assert len(MaskArgument.parse(_HEADER + b"\0\1\0\xff" + bytes(255 * 8)).directives) == 255
+
+
+_RESERVE = bytes.fromhex("01 02 020000000003 0200deadbeef")
+
+
+def test_reserve_argument_reads_and_writes_its_bytes() -> None:
+    argument = ReserveArgument.parse(_HEADER + _RESERVE + bytes(20))
+    assert argument == ReserveArgument(
+        command=1, count=2, macs=(b"\2\0\0\0\0\3", bytes.fromhex("0200deadbeef"))
+    )
+    assert argument.serialize() == _RESERVE
+
+
+def test_macs_beyond_the_frame_are_those_there_are() -> None:
+    for end, there in ((26, 0), (31, 0), (32, 1), (37, 1), (38, 2), (44, 2)):
+        frame = (_HEADER + _RESERVE + bytes(6))[:end]
+        assert len(ReserveArgument.parse(frame).macs) == there
