@@ -14,6 +14,7 @@ SHELF, SLOT = 1, 1
 BROADCAST = b"\xff" * 6
 # Ethernet header, AoE header and ATA argument.
 HEADER_BYTES = 36
+VERSION_OFFSET = 14
 CONFIG_BYTES = 32
 MIN_FRAME_BYTES = 60
 ATA, CONFIG = 0, 1

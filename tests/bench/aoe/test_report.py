@@ -71,6 +71,14 @@ def test_remark_is_made_of_a_machine_that_was_busy_with_other_things() -> None:
     assert len(list(remarks(preempted(0.05)))) == 2
 
 
+def test_remark_is_made_of_a_generator_with_little_idle_time() -> None:
+    def remarks_at(share: float) -> list[str]:
+        return list(remarks(report([idle(sample("vblade", W32.name, 0, 1000.0), share)])))
+
+    assert remarks_at(0.14)[1].startswith("Where it waited for little, a server could do more")
+    assert len(remarks_at(0.15)) == 2
+
+
 def test_no_samples_no_remarks() -> None:
     assert list(remarks(report([]))) == []
 
@@ -81,6 +89,7 @@ def test_tables_hold_figures_ratio_idle_time_and_failures() -> None:
         "Rate in thousands of frames per second (medians of the rounds)",
         "Time in which the generator waited for the server, in percent",
         "(1.50-1.50)",
+        "ours / peer: server CPU time per frame, below 1 ours needs less",
         "2s read W32 sequential: ours / vblade",
         "failed: vblade read-2s-w1-rnd: 1 of 9 frames got no reply",
     ):

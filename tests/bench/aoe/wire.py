@@ -98,8 +98,8 @@ class Wire:
     def receive(self, frame: bytes) -> None:
         """Put a frame into the ring."""
         begin = self._slot * self.stride
-        struct.pack_into("=III", self._memory, begin, TP_STATUS_USER, len(frame), len(frame))
-        struct.pack_into("=H", self._memory, begin + 12, MAC_OFFSET)
+        sizes = (len(frame), len(frame), MAC_OFFSET, MAC_OFFSET + 14)
+        struct.pack_into("=IIIHH", self._memory, begin, TP_STATUS_USER, *sizes)
         start = begin + MAC_OFFSET
         self._memory[start : start + len(frame)] = frame
         self._slot = (self._slot + 1) % FRAMES
