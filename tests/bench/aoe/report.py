@@ -30,7 +30,7 @@ LATENCY_RATIO_TITLE = "ours / peer: p50 latency, below 1 ours is quicker"
 GOAL = f"The goal at window 32 is {RATE_GOAL:.1f} where storage is not waited for."
 # Of the generator's CPU, for whatever else runs on a quiet machine.
 TOLERATED_SHARE = 0.05
-# With less idle time than this, a generator without any would have been served faster.
+# With less idle time than this, a quicker generator would get more out of the server.
 SCARCE_SHARE = 0.15
 
 
