@@ -114,6 +114,30 @@ def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:
     backend.close()
 
 
+def test_aoe_does_not_start_with_a_state_that_cannot_be_understood(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "e1.1.json").write_text("{}")
+    path = tmp_path / "scst.conf"
+    path.write_text(
+        f"{NULL}TARGET_DRIVER aoe {{\ninterface no-such-if\nstate_directory {folder}\n"
+        "TARGET e1.1 {\nLUN 0 d\nenabled 1\n}\n}\n"
+    )
+    config = load(str(path))
+    backend = Backend(SyncEngine())
+    populate(backend, config)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        parts = Parts(loop, backend, Spinner(), NOTHING_INHERITED, lambda: None, lambda hook: None)
+        list(servers_of(parts, config.drivers["aoe"]))
+
+    message = f"{path}:7: target e1.1: {folder}/e1.1.json: expected an object with config_string"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        asyncio.run(run())
+    backend.close()
+
+
 def test_passed_sockets_are_served_in_place_of_the_addresses(tmp_path: Path) -> None:
     path = tmp_path / "passed"
     passed = PassedSocket("x", Address(path=str(path)).listen())

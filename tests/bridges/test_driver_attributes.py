@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from bridges.access import AccessRules
+from bridges.aoe.policy import ReservationConflict
 from bridges.driver_attributes import (
     DRIVERS,
     AoeAttributes,
@@ -128,6 +129,56 @@ def test_targets_are_disabled_until_enabled(model: type[TargetAttributes]) -> No
 def test_aoe_writes_are_durable_unless_told_otherwise() -> None:
     assert AoeTargetAttributes().durable
     assert not AoeTargetAttributes.model_validate({"durable": "0"}).durable
+
+
+def test_aoe_sessions_and_state_have_their_attributes() -> None:
+    attributes = AoeAttributes.model_validate(
+        {"interface": ["eth0"], "state_directory": "/var/lib/aoe", "idle_timeout": "0"}
+    )
+    assert (attributes.state_directory, attributes.idle_timeout) == ("/var/lib/aoe", 0)
+    defaults = AoeAttributes.model_validate({"interface": ["eth0"]})
+    assert (defaults.state_directory, defaults.idle_timeout) == (None, 600)
+    values = {"interface": ["eth0"], "state_directory": "lib/aoe"}
+    assert problem(AoeAttributes, values) == "expected an absolute path"
+    values = {"interface": ["eth0"], "idle_timeout": "never"}
+    assert problem(AoeAttributes, values) == "expected a number"
+
+
+def test_aoe_targets_have_a_policy() -> None:
+    attributes = AoeTargetAttributes.model_validate(
+        {
+            "allow": ["02:00:00:00:00:01", "02:00:DE:AD:BE:EF"],
+            "deny": ["02:00:00:00:00:03"],
+            "in_band_editing": "0",
+            "write_cache_control": "1",
+            "reservation_conflict": "ata",
+        }
+    )
+    assert attributes.allow == (b"\2\0\0\0\0\1", bytes.fromhex("0200deadbeef"))
+    assert attributes.deny == (b"\2\0\0\0\0\3",)
+    assert not attributes.in_band_editing
+    assert attributes.write_cache_control
+    assert attributes.reservation_conflict is ReservationConflict.ATA
+    defaults = AoeTargetAttributes()
+    assert (defaults.allow, defaults.deny) == ((), ())
+    assert (defaults.in_band_editing, defaults.write_cache_control) == (True, False)
+    assert defaults.reservation_conflict is ReservationConflict.AOE
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"allow": ["eth0"]}, "expected a MAC address, as in 02:00:00:00:00:01"),
+        (
+            {"deny": ["ff:ff:ff:ff:ff:ff"]},
+            "expected the MAC address of one host, as in 02:00:00:00:00:01",
+        ),
+        ({"in_band_editing": "no"}, "expected 0 or 1"),
+        ({"reservation_conflict": "nbd"}, "expected aoe or ata"),
+    ],
+)
+def test_aoe_targets_refuse_other_words(values: dict[str, Any], message: str) -> None:
+    assert problem(AoeTargetAttributes, values) == message
 
 
 @pytest.mark.parametrize(
