@@ -14,7 +14,7 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from bridges import config_one_disk, daemon, demo
+from bridges import cli_aoe, config_one_disk, daemon, demo
 from bridges.config import Config, load
 from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
@@ -42,6 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_aoe.app, name="aoe")
 
 _ConfArgument = Annotated[Path, typer.Argument(help="a configuration in scst.conf's grammar")]
 _VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")]

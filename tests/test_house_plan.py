@@ -34,7 +34,7 @@ PLUMBING = 5
 COMPOSITION = 7
 COMPOSITION_MODULES = (
     "bridges.__main__",
-    "bridges.cli",
+    "bridges.cli*",
     "bridges.config*",
     "bridges.control*",
     "bridges.daemon*",
