@@ -36,7 +36,8 @@ app = typer.Typer(
 
     Frames get lost, so a request is sent up to four times within the time that --timeout allows.
 
-    A target that lets nobody change it from the network refuses with AoE error 2.
+    A target that lets nobody change it from the network (in_band_editing 0 in scst.conf) refuses
+    with AoE error 2.
 
     Exit status: 0 the target did it; 1 it could not be asked, or did not answer; 2 it refused.
     Without an answer, a change may have been made all the same.

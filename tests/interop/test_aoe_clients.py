@@ -18,6 +18,7 @@ import pytest
 from tests.interop.netns import Network, veth_network, wait_until
 
 OURS: Final = "e1.1"
+FIXED: Final = "e1.2"
 VBLADE: Final = "e7.1"
 OTHER: Final = "02:00:00:00:00:07"
 _IMAGE_BYTES: Final = 3 << 20
@@ -33,6 +34,11 @@ TARGET_DRIVER aoe {{
     interface {interface}
     TARGET e1.1 {{
         LUN 0 disk0
+        enabled 1
+    }}
+    TARGET e1.2 {{
+        LUN 0 disk0
+        in_band_editing 0
         enabled 1
     }}
 }}
@@ -102,7 +108,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             stack.enter_context(server)
             stack.callback(server.terminate)
         made = Site(network)
-        wait_until(lambda: len(_found(made)) == 2, 60)
+        wait_until(lambda: len(_found(made)) == 3, 60)
         yield made
 
 
@@ -112,15 +118,16 @@ def _found(site: Site) -> list[dict[str, Any]]:
     return shown
 
 
-def test_discover_lists_both_targets(site: Site) -> None:
+def test_discover_lists_every_target(site: Site) -> None:
     mac = site.network.target.mac.hex(":")
     lines = [line.split() for line in site.tell("discover").splitlines()]
     assert lines[0] == ["target", "MAC", "buffers", "sectors", "firmware", "config", "string"]
     assert [(line[0], line[1], line[3]) for line in lines[1:]] == [
         (OURS, mac, "2"),
+        (FIXED, mac, "2"),
         (VBLADE, mac, "2"),
     ]
-    vblade = _found(site)[1]
+    vblade = _found(site)[2]
     assert vblade == {
         "target": VBLADE,
         "mac": mac,
@@ -209,7 +216,7 @@ def test_mask_shuts_out_who_is_not_in_it(site: Site) -> None:
     hidden = site.run("mask", OURS, "--timeout", "0.5")
     assert (hidden.returncode, hidden.stdout) == (1, "")
     assert f"its MAC mask list lacks {own}" in hidden.stderr
-    assert [found["target"] for found in _found(site)] == [VBLADE]
+    assert [found["target"] for found in _found(site)] == [FIXED, VBLADE]
     # The host comes back under the name that it gave away.
     with_mac(site, OTHER)
     try:
@@ -230,6 +237,19 @@ def test_mask_edits_vblade_s_list(site: Site) -> None:
     assert site.tell("mask", VBLADE, "add", "self", OTHER) == f"{own}\n{OTHER}"
     # It would end at a delete.
     assert site.tell("mask", VBLADE) == f"{own}\n{OTHER}"
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("config", FIXED, "force", "x"), "Query Config Information"),
+        (("reserve", FIXED, "set", "self"), "Reserve/Release"),
+        (("mask", FIXED, "add", "self"), "MAC Mask List"),
+    ],
+)
+def test_a_target_may_refuse_every_change(site: Site, words: tuple[str, ...], command: str) -> None:
+    assert site.refuse(*words) == f"{FIXED}: {command}: bad argument parameter (AoE error 2)"
+    assert site.run(words[0], FIXED, "get").returncode == 0
 
 
 def test_silence_is_exit_status_1(site: Site) -> None:
