@@ -8,6 +8,7 @@ socket is known here: a port hands out memory and takes it back.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Final, Protocol
 
 from bridges.aoe.address import Address
@@ -23,10 +24,12 @@ from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES, set_ata_success, 
 from bridges.lun_client import LunClient
 from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.servers.command import Command
+from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.sense import Sense
 
 _log = logging.getLogger(__name__)
 
+_MEDIUM_CHANGED: Final = AdditionalSense.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED
 _DRDY: Final = int(AtaStatus.DRDY)
 _NO_DATA: Final = bytes(MIN_FRAME_BYTES - ATA_DATA_OFFSET)
 
@@ -146,9 +149,10 @@ class AtaOperation:
     def _run(self, procedure: Procedure, client: LunClient, data: memoryview | None) -> None:
         policy, durable = self._initiator.terms.policy, self._owner.durable
         exchange = procedure(Task(self._request, data, client, policy, durable))
-        client.run(exchange, self._finish)
+        self._initiator.terms.gate.enter(partial(client.run, exchange, self._finish))
 
     def _finish(self, outcome: Outcome | ScsiError) -> None:
+        self._initiator.terms.gate.leave()
         if isinstance(outcome, ScsiError):
             self._note_failure(outcome)
             self._fail(self._outcome(outcome.reply), outcome.reply.sense)
@@ -188,7 +192,15 @@ class AtaOperation:
         return outcome
 
     def _note_failure(self, error: ScsiError) -> None:
-        _log.info("%s from %s: %s", self._owner.address, self._initiator.name, error)
+        text = f"{self._owner.address} from {self._initiator.name}: {error}"
+        sense = error.reply.sense
+        if sense is not None and sense.deferred:
+            _log.error("%s: data of earlier writes are lost", text)
+        else:
+            self._client.failures.log(text)
+        if sense is not None and sense.code == _MEDIUM_CHANGED:
+            # Not retried: what was meant for one medium must not be written to another.
+            self._client.refresh(_nothing)
 
     def _succeed(self, sense: Sense | None = None) -> None:
         command, reply = self._request.command, self._reply
@@ -225,6 +237,10 @@ class AtaOperation:
         if self.is_frame_kept:
             self._port.release(self._frame)
         self._owner.order.leave(self)
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _has_all_data(command: Command) -> bool:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from bridges.aoe.availability import Availability
+from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
 from bridges.lun import LunInfo
 from bridges.lun_client import Clock, LunClient
@@ -72,6 +73,8 @@ class Terms:
 
     policy: Policy
     availability: Availability
+    # What procedures.py does goes through here.
+    gate: Gate
 
 
 class Initiator:

@@ -30,6 +30,7 @@ from bridges.aoe.ata import (
 )
 from bridges.aoe.availability import Availability
 from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
+from bridges.aoe.gate import Gate
 from bridges.aoe.operation import AtaOperation, Owner, Port
 from bridges.aoe.ordering import WriteOrder
 from bridges.aoe.policy import DEFAULT_POLICY, Policy
@@ -42,13 +43,15 @@ from bridges.aoe.sessions import (
     served_lun,
 )
 from bridges.aoe.state import KeptState, TargetState
-from bridges.aoe.trim import TrimPlace, trim_ranges
+from bridges.aoe.trim import TrimPlace, Trims, trim_ranges
 from bridges.aoe.wire import AoeError, AtaArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
 from scsi_backend.target.target import Target, TargetError
 
 _RESPONSE: Final = int(wire.HeaderFlag.RESPONSE)
 _GROUP_ADDRESS: Final = 0x01
+# Those of procedures.py. A READ VERIFY takes a buffer of a megabyte.
+_MAX_LONG_COMMANDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,11 @@ class AoeTarget:
         self.address = address
         self.durable = True
         self.order = WriteOrder()
+        self._trims = Trims(self.order)
         self._target = target
         self._ports: list[Port] = []
         self._availability = Availability(self._availability_changed)
-        terms = Terms(policy, self._availability)
+        terms = Terms(policy, self._availability, Gate(_MAX_LONG_COMMANDS))
         self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
         state = state or KeptState()
         state.on_change = self._state_changed
@@ -209,6 +213,8 @@ class AoeTarget:
         request = None if command is None else decode(command, argument, port.sector_count)
         if request is None or not _has_its_data(request, frame):
             return self._refuse_ata(frame, header, port, ABORTED)
+        if request.command.function is Function.TRIM and self._trims.is_full:
+            return self._refuse_ata(frame, header, port, UNAVAILABLE)
         try:
             initiator = self._sessions.of(header.source)
         except TargetError:
@@ -242,7 +248,7 @@ class AoeTarget:
         if request.command.function is not Function.TRIM:
             return None
         ranges = trim_ranges(frame[wire.ATA_DATA_OFFSET :][: request.data_bytes])
-        return TrimPlace(self.address, self.order, ranges, durable=self.durable)
+        return TrimPlace(self.address, self._trims, ranges, durable=self.durable)
 
     def _refuse_ata(self, frame: memoryview, header: Header, port: Port, outcome: Outcome) -> bool:
         reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET)

@@ -90,15 +90,33 @@ class _Part:
         self._ready()
 
 
+# Each has up to 16,000 entries in the order of writes.
+MAX_TRIMS: Final = 8
+
+
+class Trims:
+    """Counts the TRIMs of a target that are under way."""
+
+    def __init__(self, order: WriteOrder) -> None:
+        self.order = order
+        self.count = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are too many to take on another."""
+        return self.count >= MAX_TRIMS
+
+
 class TrimPlace:
     """The places of one TRIM in the order of writes; stands for the target as its owner."""
 
     def __init__(
-        self, address: Address, order: WriteOrder, ranges: Sequence[Range], *, durable: bool
+        self, address: Address, trims: Trims, ranges: Sequence[Range], *, durable: bool
     ) -> None:
         self.address = address
         self.durable = durable
-        self._order = order
+        self._trims = trims
+        self._order = trims.order
         self._parts = [_Part(each, self._one_ready) for each in ranges]
         self._blocked = 0
         self._begin: Callable[[], None] | None = None
@@ -111,6 +129,7 @@ class TrimPlace:
     def enter(self, begin: Callable[[], None]) -> None:
         """Take the places; ``begin`` is called when nothing stands before any of them."""
         self._begin = begin
+        self._trims.count += 1
         # All of them are taken before anything else can come between.
         self._blocked = sum(not self._order.enter(part) for part in self._parts)
         if not self._blocked:
@@ -118,6 +137,7 @@ class TrimPlace:
 
     def leave(self, command: Ranged) -> None:
         """The TRIM is done: let those behind it go on."""
+        self._trims.count -= 1
         for part in self._parts:
             self._order.leave(part)
 

@@ -203,6 +203,35 @@ def test_a_lun_on_standby_is_not_announced_until_it_is_back(code: int) -> None:
     assert bench.port.forgotten == 2
 
 
+def test_a_changed_medium_is_looked_at_and_what_was_meant_for_the_old_one_fails() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.vdisk.new_block_count = 2048
+    bench.vdisk.reread_size()
+    bench.lun.unit.block_count = 2048
+    bench.lun.unit.raise_unit_attention(Sense(0x06, 0x2800))
+    announcement, refused = bench.exchange(write_ext(7, _A))
+    assert announcement == padded(ANNOUNCEMENT)
+    assert refused == ata_reply("41 04 01 41 070000000000 0000")
+    assert bench.vdisk.blocks(7, 1) == pattern(7, 512)
+
+
+def test_lost_data_are_an_error_in_the_log_and_failures_are_logged_sparingly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.log_in()
+    for _ in range(100):
+        bench.exchange(read_ext(5000, 1))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "e1.1 from 02:00:00:00:00:02: READ(16): ILLEGAL REQUEST 21/00" in caplog.text
+    lost = Sense(0x03, 0x0300, deferred=True)
+    bench.lun.answers[Opcode.READ_16] = [(Status.CHECK_CONDITION, lost)]
+    assert bench.exchange(read_ext(7, 1)) == [ata_reply("40 04 01 61 070000000000 0000")]
+    assert caplog.records[-1].levelname == "ERROR"
+    assert "data of earlier writes are lost" in caplog.text
+
+
 def test_other_failures_say_nothing_about_the_path() -> None:
     bench = Bench()
     bench.log_in()

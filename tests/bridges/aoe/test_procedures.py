@@ -273,3 +273,34 @@ def test_a_trim_keeps_its_place_among_the_writes() -> None:
     assert trimmed == _TRIMMED
     assert read[36:] == bytes(512)
     assert len(bench.port.released) == 1
+
+
+def test_only_so_many_trims_are_taken_on() -> None:
+    bench = _thin()
+    bench.vdisk.is_held = True
+    for lba in range(8):
+        bench.receive(_trim((lba, 1)))
+    assert bench.port.take() == []
+    header = "020000000002 020000000001 88a2 1c 03 0001 01"
+    assert bench.exchange(_trim((8, 1))) == [
+        ata_reply("41 01 01 06 000000000000 0000", header=header)
+    ]
+    while bench.vdisk.held:
+        bench.vdisk.release()
+    assert bench.port.take() == [_TRIMMED] * 8
+    bench.vdisk.is_held = False
+    assert bench.exchange(_trim((8, 1))) == [_TRIMMED]
+
+
+def test_only_so_many_long_commands_run_at_once() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.vdisk.is_held = True
+    for _ in range(100):
+        bench.receive(ata("00 00 00 40 000000e00000 0000"))
+    assert bench.lun.opcodes() == [Opcode.VERIFY_16] * 4
+    # Others are not held up.
+    bench.vdisk.is_held = False
+    assert len(bench.exchange(read_ext(7, 1))) == 1
+    bench.vdisk.release_all()
+    assert bench.port.take() == [ata_reply("00 00 00 40 000000e00000 0000")] * 100

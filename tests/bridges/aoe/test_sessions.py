@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bridges.aoe.availability import Availability
+from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
 from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
 from bridges.lun import LunInfo
@@ -38,7 +39,7 @@ class _Waiting:
 
 
 def _terms(idle_timeout_s: int = 600) -> Terms:
-    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None))
+    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None), Gate(4))
 
 
 class _Scene:

@@ -10,7 +10,7 @@ import pytest
 
 from bridges.aoe.address import Address
 from bridges.aoe.ordering import Ranged, WriteOrder
-from bridges.aoe.trim import Range, TrimPlace, can_trim, trim_ranges, unmap_lists
+from bridges.aoe.trim import Range, TrimPlace, Trims, can_trim, trim_ranges, unmap_lists
 from bridges.exchange import Request, run_blocking
 from bridges.lun import LunInfo, probe
 from bridges.recovery import Reply, reply_of
@@ -108,7 +108,7 @@ class _Write:
 
 
 def _place(order: WriteOrder, *ranges: Range) -> TrimPlace:
-    return TrimPlace(Address(1, 1), order, ranges, durable=True)
+    return TrimPlace(Address(1, 1), Trims(order), ranges, durable=True)
 
 
 def test_a_trim_waits_for_every_write_before_it_and_holds_up_those_behind_it() -> None:
