@@ -14,7 +14,7 @@ from typing import Protocol
 from bridges.aoe.acl import AccessList
 from bridges.aoe.address import parse_address
 from bridges.aoe.policy import Policy
-from bridges.aoe.server import AoeServer
+from bridges.aoe.server import AoeServer, Export
 from bridges.aoe.sessions import AoeTargetError
 from bridges.aoe.state import KeptState
 from bridges.aoe.state_file import StateFile, StateFileError, in_background
@@ -119,14 +119,14 @@ def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
 
 
 def _aoe(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
-    """One server for each interface; all of them lead to the same AoE targets."""
-    assert isinstance(driver.attributes, AoeAttributes)
-    targets: dict[tuple[int, int], Target | AoeTarget] = {
-        parse_address(section.name): _aoe_target(parts, driver, section)
-        for section in driver.targets
-    }
-    for interface in driver.attributes.interface:
-        yield AoeServer(parts.loop, interface, targets)
+    attributes = driver.attributes
+    assert isinstance(attributes, AoeAttributes)
+    exports = []
+    for section in driver.targets:
+        assert isinstance(section.attributes, AoeTargetAttributes)
+        interfaces = section.attributes.interface or ("*",)
+        exports.append(Export(_aoe_target(parts, driver, section), interfaces))
+    yield AoeServer(parts.loop, attributes.interface, exports, parts.spinner)
 
 
 def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:

@@ -65,7 +65,7 @@ def _interface(value: str) -> str:
         or "/" in value
         or not value.isprintable()
     ):
-        raise ValueError("expected the name of a network interface")
+        raise ValueError("expected the name of a network interface, or a pattern as in eth*")
     return value
 
 
@@ -196,7 +196,7 @@ class AoeAttributes(DriverAttributes):
     )
 
     interface: tuple[Annotated[str, AfterValidator(_interface)], ...] = Field(
-        (), description="network interface on which targets answer; one line each"
+        (), description="network interface to answer on, or a pattern as in eth*; one line each"
     )
 
     @model_validator(mode="after")
@@ -225,6 +225,9 @@ class TargetAttributes(BaseModel):
 class AoeTargetAttributes(TargetAttributes):
     """A target of the aoe driver."""
 
+    interface: tuple[Annotated[str, AfterValidator(_interface)], ...] = Field(
+        (), description="which of the driver's interfaces lead here; all, where there is no line"
+    )
     durable: Flag = Field(
         True, description="writes are on stable storage before their reply (see Durability)"
     )

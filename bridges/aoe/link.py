@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What AoE needs to know of a network interface: MAC, MTU, state, and what follows from them.
 
-Frames are server.py's business. Source: netdevice(7), rtnetlink(7); AoEr11 3.2 for the two counts.
+Netlink only tells *that* something has changed: the few facts are then read for every interface.
+So there is nothing to parse, nor a library's event loop beside ours (pyroute2's own sockets do not
+open under uvloop). Frames are a port's business.
+
+Source: netdevice(7), rtnetlink(7); AoEr11 3.2 for the two counts.
 """
 
 from __future__ import annotations
@@ -69,19 +73,20 @@ class Link(NamedTuple):
         return max(_MIN_BUFFER_COUNT, min(frames, _MAX_BUFFER_COUNT))
 
 
-def read_link(sock: socket.socket, interface: str) -> Link:
-    """Look at an interface through any socket; raises OSError, also if AoE cannot work there."""
+def read_link(interface: str) -> Link:
+    """Look at an interface; raises OSError, also if AoE cannot work there."""
     name = os.fsencode(interface)
     if len(name) >= _NAME_BYTES:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface)
     request = _IFREQ.pack(name)
-    family, mac = _HARDWARE_ADDRESS.unpack_from(_ioctl(sock, _SIOCGIFHWADDR, request))
-    if family != _ARPHRD_ETHER:
-        raise OSError(errno.EPROTONOSUPPORT, "not an Ethernet interface", interface)
-    (mtu,) = _MTU.unpack_from(_ioctl(sock, _SIOCGIFMTU, request))
-    if mtu < _MIN_MTU:
-        raise OSError(errno.EMSGSIZE, f"MTU {mtu}: expected at least {_MIN_MTU}", interface)
-    (flags,) = _FLAGS.unpack_from(_ioctl(sock, _SIOCGIFFLAGS, request))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        family, mac = _HARDWARE_ADDRESS.unpack_from(_ioctl(sock, _SIOCGIFHWADDR, request))
+        if family != _ARPHRD_ETHER:
+            raise OSError(errno.EPROTONOSUPPORT, "not an Ethernet interface", interface)
+        (mtu,) = _MTU.unpack_from(_ioctl(sock, _SIOCGIFMTU, request))
+        if mtu < _MIN_MTU:
+            raise OSError(errno.EMSGSIZE, f"MTU {mtu}: expected at least {_MIN_MTU}", interface)
+        (flags,) = _FLAGS.unpack_from(_ioctl(sock, _SIOCGIFFLAGS, request))
     return Link(mac, mtu, bool(flags & _IFF_RUNNING))
 
 

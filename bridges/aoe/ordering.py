@@ -37,19 +37,20 @@ class WriteOrder:
     """Owns the writes of one target that have arrived and are not done."""
 
     def __init__(self) -> None:
-        self._writes: dict[int, list[Ranged]] = {}
+        # By piece; while there are none, nothing has to wait.
+        self.writes: dict[int, list[Ranged]] = {}
         self._ready: deque[Ranged] = deque()
         self._is_starting = False
 
     def enter(self, command: Ranged) -> bool:
         """Add a command; tell whether it may start now. Otherwise it is started when it may."""
-        if self._writes:
+        if self.writes:
             for earlier in self._overlapping(command):
                 earlier.followers.append(command)
                 command.blockers += 1
         if command.is_write:
             for piece in _pieces(command):
-                self._writes.setdefault(piece, []).append(command)
+                self.writes.setdefault(piece, []).append(command)
         return not command.blockers
 
     def leave(self, command: Ranged) -> None:
@@ -74,7 +75,7 @@ class WriteOrder:
         """Return pending writes whose end means that every write that overlaps has ended."""
         found: dict[Ranged, None] = {}
         for piece in _pieces(command):
-            for earlier in reversed(self._writes.get(piece, ())):
+            for earlier in reversed(self.writes.get(piece, ())):
                 if earlier.lba < command.end_lba and command.lba < earlier.end_lba:
                     found[earlier] = None
                     # It waits itself for all older writes in its range.
@@ -84,10 +85,10 @@ class WriteOrder:
 
     def _remove(self, command: Ranged) -> None:
         for piece in _pieces(command):
-            writes = self._writes[piece]
+            writes = self.writes[piece]
             writes.remove(command)
             if not writes:
-                del self._writes[piece]
+                del self.writes[piece]
 
 
 def _pieces(command: Ranged) -> range:

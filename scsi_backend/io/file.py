@@ -201,7 +201,8 @@ def _is_cached(fd: int, offset_bytes: int, length_bytes: int) -> bool:
 
 def _read_cached(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.preadv(fd, segments_of(view), offset_bytes, os.RWF_NOWAIT)
+        segments = (view,) if type(view) is memoryview else segments_of(view)
+        return os.preadv(fd, segments, offset_bytes, os.RWF_NOWAIT)
     except BlockingIOError:
         return NOT_NOW
     except OSError as error:
@@ -210,14 +211,16 @@ def _read_cached(fd: int, view: Buffer, offset_bytes: int) -> int:
 
 def _read_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.preadv(fd, segments_of(view), offset_bytes)
+        segments = (view,) if type(view) is memoryview else segments_of(view)
+        return os.preadv(fd, segments, offset_bytes)
     except OSError as error:
         return -(error.errno or errno.EIO)
 
 
 def _write_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
     try:
-        return os.pwritev(fd, segments_of(view), offset_bytes)
+        segments = (view,) if type(view) is memoryview else segments_of(view)
+        return os.pwritev(fd, segments, offset_bytes)
     except OSError as error:
         return -(error.errno or errno.EIO)
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 
+from bridges.aoe.server import AoeServer
+from tests.bridges.aoe.wired import Client, serving
 from tests.interop.netns import Network, veth_network
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+Serve = Callable[..., AbstractAsyncContextManager[tuple[AoeServer, Client]]]
 
 
 @pytest.fixture
@@ -20,14 +26,18 @@ def network() -> Iterator[Network]:
         yield network
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run a coroutine on an event loop of each kind."""
-    uvloop = pytest.importorskip("uvloop")
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+@pytest.fixture(params=["ring", "plain"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """``serving``, once with the ring and once as where the kernel refuses one."""
+    return partial(serving, wants_ring=request.param == "ring")
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run a coroutine on an event loop of the daemon's kind."""
 
     def run_on_loop(test: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(test)
 
     return run_on_loop

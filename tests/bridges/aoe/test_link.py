@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 from bridges.aoe.link import Link, read_link
@@ -57,22 +55,22 @@ def test_longest_frame_has_an_ethernet_header_before_the_mtu() -> None:
 
 def test_an_interface_is_read(network: Network) -> None:
     host = network.target
-    with host.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert read_link(sock, host.interface) == Link(host.mac, 1500, True)
+    with host.entered():
+        assert read_link(host.interface) == Link(host.mac, 1500, True)
         network.set_mtu(9000)
         network.client.set_link("down")
-        wait_until(lambda: not read_link(sock, host.interface).is_running)
-        assert read_link(sock, host.interface) == Link(host.mac, 9000, False)
+        wait_until(lambda: not read_link(host.interface).is_running)
+        assert read_link(host.interface) == Link(host.mac, 9000, False)
 
 
 def test_what_is_no_interface_for_aoe_is_refused(network: Network) -> None:
     host = network.target
-    with host.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with host.entered():
         for name in ("absent0", "much_too_long_for_a_name", "t" * 15 + "0"):
             with pytest.raises(OSError, match="No such device"):
-                read_link(sock, name)
+                read_link(name)
         with pytest.raises(OSError, match="not an Ethernet interface: 'lo'"):
-            read_link(sock, "lo")
+            read_link("lo")
         network.set_mtu(547)
         with pytest.raises(OSError, match="MTU 547: expected at least 548: 't0'"):
-            read_link(sock, host.interface)
+            read_link(host.interface)

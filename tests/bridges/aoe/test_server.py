@@ -6,48 +6,44 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
-from bridges.aoe.address import Address
-from bridges.aoe.server import AoeServer, parse_address
-from bridges.aoe.sessions import AoeTargetError
-from bridges.aoe.target import AoeTarget
+from bridges.aoe.server import parse_address
 from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.servers.disk import disk
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
-from tests.bridges.aoe.conftest import Run
+from tests.bridges.aoe.conftest import Run, Serve
 from tests.bridges.aoe.wired import (
     RESPONSE,
-    Client,
     filled_disk,
     overload,
     passes,
     scsi_target,
-    serving,
     tag_of,
 )
-from tests.interop.netns import Network, veth_network
-from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
+from tests.interop.netns import Network
+from tests.scsi_backend.fakes import NOT_NOW, pattern
 
 
-def test_the_target_announces_itself_to_everybody(network: Network, run: Run) -> None:
+def test_the_target_announces_itself_to_everybody(network: Network, run: Run, serve: Serve) -> None:
     async def scenario() -> None:
-        async with serving(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+        async with serve(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (server, client):
             frame = await client.receive()
+            (port,) = server.ports.values()
+            buffers = port.buffer_count
+        assert buffers >= 64
         assert bytes(frame) == bytes.fromhex(
             f"ffffffffffff {client.target_mac.hex()} 88a2 18 00 0001 01 01 00000000"
-            "0040 0001 02 10 0000"
+            f"{buffers:04x} 0001 02 10 0000"
         ).ljust(60, b"\0")
 
     run(scenario())
 
 
-def test_sectors_are_identified_written_and_read(network: Network, run: Run) -> None:
+def test_sectors_are_identified_written_and_read(network: Network, run: Run, serve: Serve) -> None:
     async def scenario() -> None:
         vdisk = filled_disk()
-        async with serving(network, {(1, 1): scsi_target(disk(vdisk))}) as (_, client):
+        async with serve(network, {(1, 1): scsi_target(disk(vdisk))}) as (_, client):
             await client.receive()
             identified = await client.exchange(client.ata(0xEC))
             written = await client.exchange(client.ata(0x34, 7, 2, b"w" * 1024))
@@ -64,10 +60,12 @@ def test_sectors_are_identified_written_and_read(network: Network, run: Run) -> 
     run(scenario())
 
 
-def test_each_of_several_targets_answers_for_itself(network: Network, run: Run) -> None:
+def test_each_of_several_targets_answers_for_itself(
+    network: Network, run: Run, serve: Serve
+) -> None:
     async def scenario() -> None:
         targets = {(1, slot): scsi_target(disk(filled_disk())) for slot in (1, 2, 3)}
-        async with serving(network, targets) as (_, client):
+        async with serve(network, targets) as (_, client):
             announced = [await client.receive() for _ in targets]
             await client.send(client.config(slot=0xFF))
             answered = [await client.receive() for _ in targets]
@@ -79,9 +77,11 @@ def test_each_of_several_targets_answers_for_itself(network: Network, run: Run) 
     run(scenario())
 
 
-def test_replies_and_other_protocols_are_not_answered(network: Network, run: Run) -> None:
+def test_replies_and_other_protocols_are_not_answered(
+    network: Network, run: Run, serve: Serve
+) -> None:
     async def scenario() -> None:
-        async with serving(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+        async with serve(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
             await client.receive()
             reply = client.config()
             reply["AOE"].flags = RESPONSE
@@ -96,11 +96,13 @@ def test_replies_and_other_protocols_are_not_answered(network: Network, run: Run
     run(scenario())
 
 
-def test_stop_waits_for_commands_under_way_and_their_replies(network: Network, run: Run) -> None:
+def test_stop_waits_for_commands_under_way_and_their_replies(
+    network: Network, run: Run, serve: Serve
+) -> None:
     async def scenario() -> None:
         vdisk = filled_disk()
         target = scsi_target(disk(vdisk))
-        async with serving(network, {(1, 1): target}) as (server, client):
+        async with serve(network, {(1, 1): target}) as (server, client):
             await client.receive()
             vdisk.immediate_bytes = NOT_NOW
             vdisk.is_held = True
@@ -124,10 +126,10 @@ def test_stop_waits_for_commands_under_way_and_their_replies(network: Network, r
     run(scenario())
 
 
-def test_a_server_can_be_started_again(network: Network, run: Run) -> None:
+def test_a_server_can_be_started_again(network: Network, run: Run, serve: Serve) -> None:
     async def scenario() -> None:
         vdisk = filled_disk()
-        async with serving(network, {(1, 1): scsi_target(disk(vdisk))}) as (server, client):
+        async with serve(network, {(1, 1): scsi_target(disk(vdisk))}) as (server, client):
             await client.receive()
             vdisk.immediate_bytes = NOT_NOW
             vdisk.is_held = True
@@ -147,42 +149,8 @@ def test_a_server_can_be_started_again(network: Network, run: Run) -> None:
     run(scenario())
 
 
-def test_a_target_on_two_interfaces_keeps_one_order_and_one_string(run: Run) -> None:
-    async def scenario(first_network: Network, second_network: Network) -> None:
-        vdisk = filled_disk()
-        async with (
-            serving(first_network, {(1, 1): scsi_target(disk(vdisk))}) as (server, first),
-            serving(second_network, server.targets) as (_, second),
-        ):
-            await first.receive()
-            await second.receive()
-            await _write_through_both(vdisk, first, second)
-
-    async def _write_through_both(vdisk: FaultyVdisk, first: Client, second: Client) -> None:
-        await first.exchange(first.config(ccmd=4, string=b"shared"))
-        shown = await second.exchange(second.config())
-        assert bytes(shown)[30:38] == b"\x00\x06shared"
-        await second.exchange(second.ata(0x24))
-        vdisk.immediate_bytes = NOT_NOW
-        vdisk.is_held = True
-        await first.send(first.ata(0x34, 7, 1, b"1" * 512))
-        await passes(lambda: bool(vdisk.held))
-        await second.send(second.ata(0x34, 7, 1, b"2" * 512))
-        await second.exchange(second.config())
-        # The second write is behind the first one, not beside it.
-        assert len(vdisk.held) == 1
-        vdisk.is_held = False
-        vdisk.release_all()
-        await first.receive()
-        await second.receive()
-        assert vdisk.blocks(7, 1) == b"2" * 512
-
-    with veth_network() as first_network, veth_network() as second_network:
-        run(scenario(first_network, second_network))
-
-
 def test_writes_through_worker_threads_are_in_the_file(
-    network: Network, run: Run, tmp_path: Path
+    network: Network, run: Run, serve: Serve, tmp_path: Path
 ) -> None:
     path = tmp_path / "disk"
     path.write_bytes(bytes(1 << 20))
@@ -197,7 +165,7 @@ def test_writes_through_worker_threads_are_in_the_file(
         target = backend.add_target("aoe", "e1.1")
         target.add_lun(0, LunEntry(unit))
         target.is_enabled = True
-        async with serving(network, {(1, 1): target}) as (_, client):
+        async with serve(network, {(1, 1): target}) as (_, client):
             await client.receive()
             for number in range(200):
                 data = pattern(number, 512)
@@ -211,32 +179,6 @@ def test_writes_through_worker_threads_are_in_the_file(
     run(scenario())
     expected = b"".join(pattern(number, 512) for number in range(200))
     assert path.read_bytes() == expected.ljust(1 << 20, b"\0")
-
-
-def test_a_missing_interface_is_named(network: Network, run: Run) -> None:
-    async def scenario() -> None:
-        targets = {(1, 1): scsi_target(disk(filled_disk()))}
-        server = AoeServer(asyncio.get_running_loop(), "absent0", targets)
-        with pytest.raises(OSError, match="No such device: 'absent0'"):
-            server.start()
-        await server.stop()
-
-    run(scenario())
-
-
-def test_targets_are_checked_before_anything_is_opened(run: Run) -> None:
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        large_blocks = scsi_target(disk(FaultyVdisk(block_size_bytes=4096)))
-        with pytest.raises(AoeTargetError, match="blocks of 4096 bytes: expected 512"):
-            AoeServer(loop, "eth0", {(1, 1): large_blocks})
-        with pytest.raises(ValueError, match="expected eSHELF"):
-            AoeServer(loop, "eth0", {(0xFFFF, 1): scsi_target(disk(filled_disk()))})
-        other = AoeTarget(Address(1, 2), scsi_target(disk(filled_disk())), loop)
-        with pytest.raises(ValueError, match=r"e1\.1: the target already has address e1\.2"):
-            AoeServer(loop, "eth0", {(1, 1): other})
-
-    run(scenario())
 
 
 def test_addresses_are_parsed_for_those_who_configure_servers() -> None:

@@ -16,8 +16,10 @@ from typing import Any, Final
 from scapy.contrib.aoe import AOE, IssueATACommand, QueryConfigInformation
 from scapy.layers.l2 import Ether
 
-from bridges.aoe.server import SEND_BUFFER_BYTES, AoeServer
+from bridges.aoe.address import Address
+from bridges.aoe.server import AoeServer, Export
 from bridges.aoe.target import AoeTarget
+from bridges.spin import Spinner
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target
@@ -96,27 +98,41 @@ def scsi_target(unit: LogicalUnit) -> Target:
     return target
 
 
+def exports(targets: Mapping[tuple[int, int], Target | AoeTarget]) -> list[Export]:
+    """Targets for a server, by shelf and slot."""
+    loop = asyncio.get_running_loop()
+    return [
+        Export(target if isinstance(target, AoeTarget) else AoeTarget(Address(*pair), target, loop))
+        for pair, target in targets.items()
+    ]
+
+
 @asynccontextmanager
 async def serving(
     network: Network,
     targets: Mapping[tuple[int, int], Target | AoeTarget],
-    send_buffer_bytes: int = SEND_BUFFER_BYTES,
+    *,
+    wants_ring: bool = True,
 ) -> AsyncIterator[tuple[AoeServer, Client]]:
-    """Serve targets, and yield the server and a client that has not read the announcements."""
+    """Serve targets, and yield the server and a client that has not read the announcements.
+
+    The thread stays on the server's host meanwhile, where the server looks for interfaces.
+    """
     client = Client(network.client, network.target.mac)
     server = AoeServer(
         asyncio.get_running_loop(),
-        network.target.interface,
-        targets,
-        send_buffer_bytes=send_buffer_bytes,
+        [network.target.interface],
+        exports(targets),
+        Spinner(),
+        wants_ring=wants_ring,
     )
-    try:
-        with network.target.entered():
+    with network.target.entered():
+        try:
             server.start()
-        yield server, client
-    finally:
-        await server.stop()
-        client.close()
+            yield server, client
+        finally:
+            await server.stop()
+            client.close()
 
 
 def filled_disk() -> FaultyVdisk:
@@ -144,7 +160,8 @@ async def overload(vdisk: FaultyVdisk, client: Client) -> None:
     vdisk.immediate_bytes = NOT_NOW
     vdisk.is_held = True
     for number in range(1500):
-        await client.send(bytes(client.ata(0x24, number % 1024, 1, tag=number)))
+        # No two in a row are neighbours, which would be one command.
+        await client.send(bytes(client.ata(0x24, number * 5 % 1024, 1, tag=number)))
     await passes(lambda: len(vdisk.held) >= 1024)
     for _ in range(50):
         await asyncio.sleep(0)
