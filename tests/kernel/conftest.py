@@ -29,15 +29,20 @@ PROGRAMS = (
         "mkfs.ext4",
         "debugfs",
         "ip",
+        "tc",
+        "sysctl",
+        "dmsetup",
+        "losetup",
         "nbd-client",
         "nbdinfo",
         "nbdkit",
         "aoe-discover",
+        "aoeping",
     ),
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Each script takes about a minute on two idle cores; the rest is for busy ones.
-SCRIPT_TIMEOUT_S = 300.0
+# Each script takes one or two minutes on two idle cores; the rest is for busy ones.
+SCRIPT_TIMEOUT_S = 600.0
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +62,18 @@ def nbd_client(kernel: KernelImage) -> Iterator[Steps]:
 @pytest.fixture(scope="session")
 def aoe_driver(kernel: KernelImage) -> Iterator[Steps]:
     with run_steps(kernel, "aoe_driver.sh", ["nbd", "veth"]) as steps:
+        yield steps
+
+
+@pytest.fixture(scope="session")
+def aoe_wire(kernel: KernelImage) -> Iterator[Steps]:
+    with run_steps(kernel, "aoe_wire.sh", ["veth", "bridge", "sch_netem"]) as steps:
+        yield steps
+
+
+@pytest.fixture(scope="session")
+def aoe_faults(kernel: KernelImage) -> Iterator[Steps]:
+    with run_steps(kernel, "aoe_faults.sh", ["veth", "loop", "dm_mod"]) as steps:
         yield steps
 
 

@@ -1,59 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# Linux's AoE driver on the daemon, over a veth pair whose other end is in a network namespace: AoE
-# has no loopback, since a host does not receive the frames that it sends. In the end the same
-# device is used through the NBD client and the AoE driver in turn.
+# Linux's AoE driver on the daemon, over a veth pair. In the end the same device is used through the
+# NBD client and the AoE driver in turn.
 
-. "$CHECKOUT/tests/kernel/guest/bridge.sh"
+. "$CHECKOUT/tests/kernel/guest/aoe.sh"
 
-AOE=/dev/etherd/e1.1
 NBD=/dev/nbd0
-NBD_SOCKET=/run/scst-bridge/nbd.sock
 IMAGE=/run/disk0.img
 
-mkdir -p /run/scst-bridge
 truncate -s "$DISK_BYTES" "$IMAGE"
-cat >/run/scst.conf <<'CONF'
-HANDLER vdisk_fileio {
-    DEVICE disk0 {
-        filename /run/disk0.img
-    }
-}
-TARGET_DRIVER nbd {
-    listen unix:/run/scst-bridge/nbd.sock
-    TARGET disk0 {
-        LUN 0 disk0
-        enabled 1
-    }
-}
-TARGET_DRIVER aoe {
-    interface v1
-    TARGET e1.1 {
-        LUN 0 disk0
-        enabled 1
-    }
-}
-CONF
+configure v1 "$IMAGE"
+host target
+cable v0 v1 target
 
-ip link add v0 type veth peer name v1
-ip netns add target
-ip link set v1 netns target
-
-# start_target NAME MTU: the daemon in its namespace, and the driver with its device.
-start_target() {
-    ip netns exec target ip link set v1 mtu "$2" up
-    ip link set v0 mtu "$2" up
-    serve "$1" /run/scst.conf ip netns exec target
-    load aoe aoe_iflist=v0
-    aoe-discover
-    await 30 test -b "$AOE"
+# start NAME MTU: the daemon, and the driver with its device.
+start() {
+    NAMESPACE=target links_up "$2" v1
+    links_up "$2" v0
+    start_target "$1"
+    load_driver v0
     [[ $(blockdev --getsize64 "$AOE") == "$DISK_BYTES" ]]
 }
 
-# mtu NAME MTU: the whole round trip; says how many bytes of data the driver puts into a frame.
+# mtu NAME MTU: the whole round trip; aoe-stat shows size, interface, bytes of data in a frame, and
+# state.
 mtu() {
-    start_target "$@"
-    verified "payload $(<"/sys/block/etherd!e1.1/payload")"
+    start "$@"
+    verified "aoe-stat shows $(aoe-stat | xargs)"
     exercise_ext4 "$AOE" "$IMAGE"
     # The driver remembers a device and its payload until it goes.
     rmmod aoe
@@ -64,7 +37,7 @@ mtu() {
 nbd_and_aoe() {
     random_file /run/first
     random_file /run/second
-    start_target "$1" 9000
+    start "$1" 9000
     attach "$NBD" -unix "$NBD_SOCKET"
     make_and_fill "$NBD" /run/first
     verify_unmounted "$NBD"

@@ -116,9 +116,9 @@ mount_at() {
     mount -t ext4 "$1" "$2"
 }
 
-# random_file PATH: 32 MiB that no earlier step can have written.
+# random_file PATH [SIZE]: 32 MiB, or SIZE, that no earlier step can have written.
 random_file() {
-    head -c 32M /dev/urandom >"$1"
+    head -c "${2:-32M}" /dev/urandom >"$1"
 }
 
 # make_and_fill DEVICE REFERENCE: a new ext4 that holds a copy of REFERENCE as /data; unmounted.
@@ -149,10 +149,10 @@ verify_backing() {
     debugfs -R "cat /data" "$1" 2>/dev/null | cmp - "$2"
 }
 
-# exercise_ext4 DEVICE IMAGE: the round trip that each transport must survive; IMAGE is the file
-# behind it.
+# exercise_ext4 DEVICE IMAGE [SIZE]: the round trip that each transport must survive; IMAGE is the
+# file behind it, SIZE that of the data.
 exercise_ext4() {
-    random_file /run/reference
+    random_file /run/reference "${3:-32M}"
     make_and_fill "$1" /run/reference
     verify_unmounted "$1"
     verified "fsck clean"
