@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 # What serving needs, and what only the tests and the benchmark need.
 RUN_PACKAGES := python3 python3-venv nbdkit nbdkit-plugin-python
-TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio e2fsprogs fio gnutls-bin iproute2 kmod \
+TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio dmsetup e2fsprogs fio gnutls-bin iproute2 kmod \
 	busybox-static libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 \
 	qemu-utils sg3-utils vblade
 
