@@ -66,7 +66,7 @@ class Administration:
         is_change = argument.command in query_config.CHANGING_COMMANDS
         error = query_config.check(argument)
         if is_change and (
-            not self._may_edit or argument.length_bytes > _config_room_bytes(self._mtu)
+            not self._may_edit or argument.length_bytes > _config_room_bytes(self._mtu(port))
         ):
             error = AoeError.BAD_ARGUMENT_PARAMETER
         if error:
@@ -124,7 +124,7 @@ class Administration:
         return False
 
     def _edit_mask(self, argument: MaskArgument, header: Header, port: Port) -> None:
-        capacity = mac_mask.capacity_for(self._mtu)
+        capacity = mac_mask.capacity_for(self._mtu(port))
         room_bytes = capacity * MaskArgument.DIRECTIVE_BYTES
         reply = self._begin_change(header, port, wire.MASK_DIRECTIVES_OFFSET + room_bytes)
         if reply is None:
@@ -159,7 +159,7 @@ class Administration:
             argument.command not in _SETTING
             or not self._may_edit
             or len(argument.macs) != argument.count
-            or argument.count > reserve.capacity_for(self._mtu)
+            or argument.count > reserve.capacity_for(self._mtu(port))
         ):
             reply = ReserveArgument(argument.command, argument.count).serialize()
             self._reply(header, port, reply, AoeError.BAD_ARGUMENT_PARAMETER)
@@ -168,7 +168,7 @@ class Administration:
         return False
 
     def _set_reserve(self, argument: ReserveArgument, header: Header, port: Port) -> None:
-        room_bytes = reserve.capacity_for(self._mtu) * wire.MAC_BYTES
+        room_bytes = reserve.capacity_for(self._mtu(port)) * wire.MAC_BYTES
         reply = self._begin_change(header, port, wire.RESERVE_MACS_OFFSET + room_bytes)
         if reply is None:
             return
@@ -184,10 +184,9 @@ class Administration:
         macs = self._state.value.reserve_list[: reserve.capacity_for(port.mtu)]
         return ReserveArgument(command, len(macs), macs).serialize()
 
-    @property
-    def _mtu(self) -> int:
-        """That of the narrowest port, through which the lists must fit."""
-        return min(port.mtu for port in self._ports)
+    def _mtu(self, port: Port) -> int:
+        """That of the narrowest port, through which everything must fit."""
+        return min([port.mtu, *(each.mtu for each in self._ports)])
 
     def _begin_change(self, header: Header, port: Port, room_bytes: int) -> memoryview | None:
         """Allocate the reply to a request that changes something, or None if it gets none."""

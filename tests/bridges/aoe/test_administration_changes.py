@@ -237,3 +237,9 @@ def test_replies_come_from_the_port_and_have_its_counts() -> None:
     bench.target.receive(memoryview(_reserve(f"01 01 {_A}", header)), port)
     expected = answer(f"01 01 {_A}", 3, REPLY.replace(TARGET_MAC, "02000000000a"))
     assert port.take() == [expected]
+
+
+def test_a_frame_that_comes_when_its_port_has_left_is_answered() -> None:
+    bench = Bench()
+    bench.target.detach(bench.port)
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
