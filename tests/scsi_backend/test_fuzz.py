@@ -72,20 +72,44 @@ def unmapping(rng: random.Random) -> bytes:
     return cdbs.get_lba_status(rng.randint(0, BLOCKS), rng.randrange(100))
 
 
+def selecting(rng: random.Random) -> bytes:
+    """MODE SELECT of a list that may be whole."""
+    length = rng.choice((0, 3, 8, 24, 28, 36, 40, rng.randrange(256)))
+    flags = rng.choice((0x10, 0x10, 0x10, rng.randrange(256)))
+    if rng.random() < 0.5:
+        return bytes((0x15, flags, 0, 0, length, 0))
+    return bytes((0x55, flags, 0, 0, 0, 0, 0, 0, length, 0))
+
+
+def mode_list(rng: random.Random) -> bytes:
+    """A header and mode pages, with a bit flipped now and then."""
+    header = rng.choice((bytes(4), bytes(8), bytes(3) + b"\x08" + bytes(4) + b"\0\0\2\0"))
+    caching = bytes((0x08, 0x12, rng.choice((0, 4)))) + bytes(17)
+    control = bytes.fromhex("0a0a201000000000ffff0000")
+    data = bytearray(header + rng.choice((caching, control, caching + control)))
+    if rng.random() < 0.5:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
 def data_out(rng: random.Random) -> bytes | None:
-    """Nothing, random bytes of any length, or an UNMAP parameter list."""
-    kind = rng.randrange(4)
+    """Nothing, random bytes of any length, or the parameter list of UNMAP or MODE SELECT."""
+    kind = rng.randrange(5)
     if kind == 0:
         return None
     if kind == 1:
         ranges = [(rng.randint(0, BLOCKS), rng.randint(0, 4)) for _ in range(rng.randrange(4))]
         return cdbs.unmap_list(*ranges, descriptor_bytes=rng.choice((None, rng.randrange(99))))
+    if kind == 2:
+        return mode_list(rng)
     return rng.randbytes(rng.choice((0, 511, 512, 4096, rng.randrange(5000))))
 
 
 def fuzz_one(rng: random.Random, initiator: Initiator) -> Pending:
     """Send one command; the front-ends pad CDBs to 16 bytes."""
-    make = rng.choice((any_bytes, known_opcode, plausible, plausible, unmapping, comparing))
+    make = rng.choice(
+        (any_bytes, known_opcode, plausible, plausible, unmapping, comparing, selecting)
+    )
     room_bytes = rng.choice((None, 0, 512, 4096, rng.randrange(5000)))
     return initiator.start(make(rng).ljust(16, b"\0"), data_out(rng), room_bytes)
 
