@@ -36,6 +36,8 @@ NAA = "expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6"
 RULE = "expected an address, a network as in 10.0.0.0/8, uid=N, gid=N or cid=N"
 LISTEN_TERMS = "allow, deny, max_connections, tls"
 NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
+AOE_TARGET = "LUN, allow, deny, durable, enabled, in_band_editing, interface, "
+AOE_TARGET += "reservation_conflict, write_cache_control"
 FILEIO = "blocksize, filename, naa_id, nv_cache, prod_id, read_only, removable, rotational, "
 FILEIO += "t10_dev_id, thin_provisioned, usn, write_through"
 NULLIO = (
@@ -178,7 +180,13 @@ DRIVER = [
     (
         in_driver("interface a/b", "aoe"),
         5,
-        "driver aoe: interface 'a/b': expected the name of a network interface",
+        "driver aoe: interface 'a/b': expected the name of a network interface,"
+        " or a pattern as in eth*",
+    ),
+    (
+        in_driver("interface e\nstate_directory s", "aoe"),
+        6,
+        "driver aoe: state_directory 's': expected an absolute path",
     ),
     (
         in_driver("socket s", "scst_local"),
@@ -320,7 +328,17 @@ TARGET = [
     (
         in_target("x 1", "aoe", "e1.1"),
         7,
-        "unknown word 'x': expected one of LUN, durable, enabled",
+        f"unknown word 'x': expected one of {AOE_TARGET}",
+    ),
+    (
+        in_target("allow 02:00:00:00:00:01\nallow eth0", "aoe", "e1.1"),
+        8,
+        "target e1.1: allow 'eth0': expected a MAC address, as in 02:00:00:00:00:01",
+    ),
+    (
+        in_target("reservation_conflict x", "aoe", "e1.1"),
+        7,
+        "target e1.1: reservation_conflict 'x': expected aoe or ata",
     ),
 ]
 LUN = [

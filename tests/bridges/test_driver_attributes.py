@@ -99,7 +99,7 @@ def test_aoe_answers_on_each_interface(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["", "sixteen-letters!", "eth/0", "eth\t0", "ü" * 8])
 def test_aoe_refuses_what_no_interface_is_called(name: str) -> None:
-    message = "expected the name of a network interface"
+    message = "expected the name of a network interface, or a pattern as in eth*"
     assert problem(AoeAttributes, {"interface": [name]}) == message
 
 
