@@ -35,7 +35,6 @@ from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from bridges.tls import CredentialsError, TlsCredentials
 from scsi_backend.target.backend import Backend
-from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
 
