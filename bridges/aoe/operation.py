@@ -197,7 +197,7 @@ class AtaOperation:
         if sense is not None and sense.deferred:
             _log.error("%s: data of earlier writes are lost", text)
         else:
-            self._client.failures.log(text)
+            self._initiator.terms.failures.log(text)
         if sense is not None and sense.code == _MEDIUM_CHANGED:
             # Not retried: what was meant for one medium must not be written to another.
             self._client.refresh(_nothing)

@@ -20,6 +20,7 @@ from bridges.aoe.policy import Policy
 from bridges.lun import LunInfo
 from bridges.lun_client import Clock, LunClient
 from bridges.recovery import Reply, ScsiError
+from bridges.sparing_log import SparingLog
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target, TargetError
 
@@ -75,6 +76,8 @@ class Terms:
     availability: Availability
     # What procedures.py does goes through here.
     gate: Gate
+    # Of commands that failed for good. One for all: source addresses are easily made up.
+    failures: SparingLog
 
 
 class Initiator:

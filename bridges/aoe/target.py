@@ -9,6 +9,7 @@ Source: AoEr11 2 and 3.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -46,7 +47,10 @@ from bridges.aoe.state import KeptState, TargetState
 from bridges.aoe.trim import TrimPlace, Trims, trim_ranges
 from bridges.aoe.wire import AoeError, AtaArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
+from bridges.sparing_log import SparingLog
 from scsi_backend.target.target import Target, TargetError
+
+_log = logging.getLogger(__name__)
 
 _RESPONSE: Final = int(wire.HeaderFlag.RESPONSE)
 _GROUP_ADDRESS: Final = 0x01
@@ -86,7 +90,8 @@ class AoeTarget:
         self._target = target
         self._ports: list[Port] = []
         self._availability = Availability(self._availability_changed)
-        terms = Terms(policy, self._availability, Gate(_MAX_LONG_COMMANDS))
+        gate = Gate(_MAX_LONG_COMMANDS)
+        terms = Terms(policy, self._availability, gate, SparingLog(clock.time, _log.warning))
         self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
         state = state or KeptState()
         state.on_change = self._state_changed

@@ -221,8 +221,10 @@ def test_lost_data_are_an_error_in_the_log_and_failures_are_logged_sparingly(
 ) -> None:
     bench = Bench()
     bench.log_in()
-    for _ in range(100):
+    for number in range(100):
+        source = f"020000000001 0200000001{number:02x} 88a2 10 00 0001 01"
         bench.exchange(read_ext(5000, 1))
+        bench.exchange(ata("40 00 01 24 881300000000 0000", header=source))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "e1.1 from 02:00:00:00:00:02: READ(16): ILLEGAL REQUEST 21/00" in caplog.text
     lost = Sense(0x03, 0x0300, deferred=True)

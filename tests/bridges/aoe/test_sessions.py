@@ -11,6 +11,7 @@ from bridges.aoe.policy import Policy
 from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
 from bridges.lun import LunInfo
 from bridges.recovery import Reply
+from bridges.sparing_log import SparingLog
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
@@ -38,8 +39,12 @@ class _Waiting:
         self.reply = reply
 
 
+def _log() -> SparingLog:
+    return SparingLog(lambda: 0.0, lambda text: None)
+
+
 def _terms(idle_timeout_s: int = 600) -> Terms:
-    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None), Gate(4))
+    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None), Gate(4), _log())
 
 
 class _Scene:
