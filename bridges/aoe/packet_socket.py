@@ -11,7 +11,6 @@ import mmap
 import select
 import socket
 import struct
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from bridges.aoe import ring
@@ -45,7 +44,8 @@ SEND_BUFFER_BYTES: Final = 8 << 20
 # for an AoE header's flags, and replies never come to user space.
 _ACCEPTED_BYTES: Final = 0x40000
 _FLAGS_OFFSET: Final = 14
-_FILTER: Final = (
+_Filter = tuple[tuple[int, int, int, int], ...]
+_REQUESTS: Final[_Filter] = (
     # BPF_LD+BPF_W+BPF_ABS of SKF_AD_OFF + SKF_AD_PKTTYPE.
     (0x20, 0, 0, 0xFFFFF000 + 4),
     # BPF_JMP+BPF_JGT+BPF_K: beyond PACKET_MULTICAST are OTHERHOST and OUTGOING.
@@ -58,6 +58,7 @@ _FILTER: Final = (
     (0x06, 0, 0, _ACCEPTED_BYTES),
     (0x06, 0, 0, 0),
 )
+_NOTHING: Final[_Filter] = ((0x06, 0, 0, 0),)
 _INSTRUCTION = struct.Struct("HBBI")
 _PROGRAM = struct.Struct("HP")
 _STATISTICS = struct.Struct("II")
@@ -104,7 +105,7 @@ class PacketSocket:
         try:
             _set_buffer(sender, _SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            _attach_filter(sock)
+            _attach_filter(sock, _REQUESTS)
             slots = _make_ring(sock, frame_bytes) if wants_ring else 0
             if not slots:
                 _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -119,11 +120,9 @@ class PacketSocket:
         self.sender.bind((interface, 0))
         self.sock.bind((interface, ETHERTYPE))
 
-    def unhook(self, interface: str) -> None:
-        """Receive nothing more, and go on sending."""
-        # It is gone already where the interface is.
-        with suppress(OSError):
-            self.sock.bind((interface, 0))
+    def unhook(self) -> None:
+        """Receive nothing more than has come, and go on sending."""
+        _attach_filter(self.sock, _NOTHING)
 
     def fileno(self) -> int:
         """A descriptor for the event loop; ``woke`` is to be called when it is readable."""
@@ -161,9 +160,9 @@ class PacketSocket:
         self.sender.close()
 
 
-def _attach_filter(sock: socket.socket) -> None:
-    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*row) for row in _FILTER))
-    program = _PROGRAM.pack(len(_FILTER), ctypes.addressof(code))
+def _attach_filter(sock: socket.socket, rows: _Filter) -> None:
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*row) for row in rows))
+    program = _PROGRAM.pack(len(rows), ctypes.addressof(code))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 

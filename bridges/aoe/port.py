@@ -98,7 +98,7 @@ class PacketPort(ABC):
 
     def stop_receiving(self) -> None:
         """Handle what has come, and receive no more; replies are still sent."""
-        self._packets.unhook(self.interface)
+        self._packets.unhook()
         self._turn()
         self._is_closing = True
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of a burst by itself; what it does behind a port is in test_ring_port.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridges.aoe.burst import Burst
+from bridges.aoe.flow import flow_of
+from bridges.aoe.outbox import Outbox
+from bridges.aoe.ring import RxRing
+from scsi_backend.io.scatter import contiguous
+from tests.bridges.aoe.bench import Bench, ata_reply, read_ext, write_ext
+from tests.bridges.aoe.ringed import AnsweredPort, MemoryRing
+from tests.scsi_backend.fakes import NOT_NOW, pattern
+
+TAGS = ("0000000a", "7fffffff", "00000001")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.exchange(read_ext(0, 2))
+    return bench
+
+
+def burst_of(bench: Bench, *frames: bytes, lba: int) -> tuple[Burst, AnsweredPort]:
+    """A burst that has not begun, and its port."""
+    kernel = MemoryRing(1514, 8)
+    for frame in frames:
+        kernel.deliver(frame)
+    flow = flow_of(frames[0][:20], bench.target, bench.port)
+    assert flow is not None
+    flow.learn(frames[0][24:28])
+    plan = flow.plans[frames[0][24:28]]
+    rx = RxRing(kernel.memory, kernel.size_bytes)
+    outbox = Outbox(1514)
+    port = AnsweredPort()
+    return Burst(port, rx, outbox, flow, plan, 0, len(frames), lba), port
+
+
+def test_a_burst_is_one_command_for_all_sectors(bench: Bench) -> None:
+    burst, _ = burst_of(bench, *(read_ext(10 + 2 * n, 2, TAGS[n]) for n in range(3)), lba=10)
+    burst.start()
+    assert burst.cdb == bytes.fromhex("88 00 000000000000000a 00000006 0000")
+    assert burst.is_done
+    assert (burst.lba, burst.end_lba) == (10, 16)
+
+
+def test_its_requests_can_be_had_again_when_the_slots_are_gone(bench: Bench) -> None:
+    frames = [read_ext(10 + 2 * n, 2, TAGS[n]) for n in range(3)]
+    burst, port = burst_of(bench, *frames, lba=10)
+    bench.vdisk.immediate_bytes = NOT_NOW
+    bench.vdisk.is_held = True
+    burst.start()
+    burst.rx.memory[:] = bytes(len(burst.rx.memory))
+    assert [bytes(burst.frame(n)) for n in range(3)] == frames
+    bench.vdisk.release_all()
+    replies = port.answered
+    assert [reply[20:24].hex() for reply in replies] == list(TAGS)
+    assert [reply[36:] for reply in replies] == [
+        pattern(10 + 2 * n, 512) + pattern(11 + 2 * n, 512) for n in range(3)
+    ]
+
+
+def test_a_write_is_made_of_the_received_frames(bench: Bench) -> None:
+    frames = [write_ext(10 + 2 * n, bytes([n]) * 1024, TAGS[n]) for n in range(3)]
+    burst, _ = burst_of(bench, *frames, lba=10)
+    assert [bytes(burst.frame(n)) for n in range(3)] == frames
+    burst.start()
+    assert burst.cdb == bytes.fromhex("8a 08 000000000000000a 00000006 0000")
+    assert bench.vdisk.blocks(10, 6) == b"".join(bytes([n]) * 1024 for n in range(3))
+    assert burst.data_out is not None
+    burst.rx.memory[72 + 36] = 0xEE
+    assert contiguous(burst.data_out)[0] == 0xEE
+
+
+def test_data_move_out_of_the_outbox_before_a_read_waits(bench: Bench) -> None:
+    burst, port = burst_of(bench, *(read_ext(10 + 2 * n, 2, TAGS[n]) for n in range(2)), lba=10)
+    bench.vdisk.immediate_bytes = 700
+    bench.vdisk.is_held = True
+    burst.begin(burst.outbox.views(36, 1024), 3)
+    assert burst.first_out < 0
+    # Somebody else's replies go there now.
+    burst.outbox.memory[:] = b"\xee" * len(burst.outbox.memory)
+    bench.vdisk.release_all()
+    replies = port.answered
+    assert [reply[36:] for reply in replies] == [
+        pattern(10, 512) + pattern(11, 512),
+        pattern(12, 512) + pattern(13, 512),
+    ]
+    assert port.pending == 0
+
+
+def test_replies_are_rendered_into_the_outbox_or_into_frames_of_their_own(
+    bench: Bench,
+) -> None:
+    frames = [write_ext(10 + 2 * n, bytes([n]) * 1024, TAGS[n]) for n in range(3)]
+    burst, _ = burst_of(bench, *frames, lba=10)
+    expected = [
+        ata_reply(f"41 00 00 40 {(10 + 2 * n).to_bytes(6, 'little').hex()} 0000", tag=TAGS[n])
+        for n in range(3)
+    ]
+    assert [bytes(frame) for frame in burst.frames()] == expected
+    burst.render()
+    outbox = burst.outbox
+    slots = [n * outbox.size_bytes for n in range(3)]
+    assert [bytes(outbox.memory[slot : slot + 60]) for slot in slots] == expected
