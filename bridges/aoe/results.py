@@ -10,15 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from bridges.aoe.ata import (
-    ACTIVE_OR_IDLE,
-    DIAGNOSTIC_PASSED,
-    SMART_EXCEEDED,
-    Function,
-    LbaWidth,
-    put_lba,
-    put_signature,
-)
+from bridges.aoe.ata import Function, LbaWidth, put_lba, put_signature
+from bridges.aoe.ata_codes import ACTIVE_OR_IDLE, DIAGNOSTIC_PASSED, SMART_EXCEEDED
 from bridges.aoe.identify import identify_data
 from bridges.aoe.smart import SMART_DATA
 from bridges.aoe.wire import ATA_DATA_OFFSET

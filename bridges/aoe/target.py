@@ -20,7 +20,6 @@ from bridges.aoe.administration import Administration
 from bridges.aoe.admission import Admission
 from bridges.aoe.ata import (
     COMMANDS,
-    SIGNATURE_OPCODES,
     AtaCommand,
     AtaRequest,
     Function,
@@ -29,6 +28,7 @@ from bridges.aoe.ata import (
     decode,
     put_signature,
 )
+from bridges.aoe.ata_codes import SIGNATURE_OPCODES
 from bridges.aoe.availability import Availability
 from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
 from bridges.aoe.gate import Gate
