@@ -42,7 +42,8 @@ def _report(status: Status) -> RenderableType:
         if not target.luns:
             targets.add_row(target.driver, name, "", "", "", enabled)
     footer = f"SGV cache: {_size(status.sgv_idle_bytes)} idle; process {status.pid}"
-    return Group(devices, targets, _sessions(status), *_listeners(status), Text(footer))
+    tables = (devices, targets, _sessions(status), *_listeners(status), *_interfaces(status))
+    return Group(*tables, Text(footer))
 
 
 def _sessions(status: Status) -> Table:
@@ -63,6 +64,26 @@ def _listeners(status: Status) -> Iterable[RenderableType]:
     for listener in status.listeners:
         # Outside the table, which would break them to its width.
         yield from (Text(f"  {uri}", no_wrap=True, overflow="ignore") for uri in listener.uris)
+
+
+def _interfaces(status: Status) -> Iterable[RenderableType]:
+    if not status.interfaces:
+        return
+    columns = ("name", "MAC", ">MTU", "link", ">sectors", ">buffers", "ring", ">frames", ">dropped")
+    table = _table("Interfaces", *columns)
+    for interface in status.interfaces:
+        table.add_row(
+            _text(interface.name),
+            interface.mac,
+            str(interface.mtu),
+            "up" if interface.is_running else "down",
+            str(interface.sector_count),
+            str(interface.buffer_count),
+            "yes" if interface.has_ring else "no",
+            str(interface.frames),
+            str(interface.dropped),
+        )
+    yield table
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict
 
+from bridges.aoe.server import AoeServer
 from bridges.listen import TlsMode
 from bridges.listeners import Address
 from bridges.nbd import exports, uri
@@ -73,6 +74,24 @@ class ListenerStatus(_Record):
     uris: tuple[str, ...]
 
 
+class InterfaceStatus(_Record):
+    """A network interface that AoE is served on.
+
+    ``frames`` and ``dropped`` are the kernel's counts of requests since it is; ``has_ring`` tells
+    whether they come through shared memory.
+    """
+
+    name: str
+    mac: str
+    mtu: int
+    is_running: bool
+    sector_count: int
+    buffer_count: int
+    has_ring: bool
+    frames: int
+    dropped: int
+
+
 class Status(_Record):
     """Everything."""
 
@@ -81,6 +100,7 @@ class Status(_Record):
     targets: tuple[TargetStatus, ...]
     sessions: tuple[SessionStatus, ...]
     listeners: tuple[ListenerStatus, ...]
+    interfaces: tuple[InterfaceStatus, ...]
     sgv_idle_bytes: int
 
 
@@ -98,6 +118,7 @@ def status_of(
         targets=tuple(_targets(backend)),
         sessions=tuple(_sessions(backend, stream_servers)),
         listeners=tuple(_listeners(backend, stream_servers)),
+        interfaces=tuple(_interfaces(server for each in servers.values() for server in each)),
         sgv_idle_bytes=backend.sgv.idle_bytes,
     )
 
@@ -171,6 +192,24 @@ def _listeners(
                     connections=entrance.connections,
                     max_connections=entrance.listen.max_connections,
                     uris=tuple(_uris(entrance, names)) if has_uris else (),
+                )
+
+
+def _interfaces(servers: Iterable[object]) -> Iterator[InterfaceStatus]:
+    for server in servers:
+        if isinstance(server, AoeServer):
+            for name, port in server.ports.items():
+                statistics = port.statistics
+                yield InterfaceStatus(
+                    name=name,
+                    mac=port.mac.hex(":"),
+                    mtu=port.mtu,
+                    is_running=port.link.is_running,
+                    sector_count=port.sector_count,
+                    buffer_count=port.buffer_count,
+                    has_ring=port.has_ring,
+                    frames=statistics.frames,
+                    dropped=statistics.dropped,
                 )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from bridges.control_report import print_report
 from bridges.control_status import (
     DeviceStatus,
+    InterfaceStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
@@ -53,6 +54,30 @@ STATUS = Status(
             uris=(URI,),
         ),
     ),
+    interfaces=(
+        InterfaceStatus(
+            name="eth0",
+            mac="02:00:00:00:00:0a",
+            mtu=9000,
+            is_running=True,
+            sector_count=16,
+            buffer_count=896,
+            has_ring=True,
+            frames=123456,
+            dropped=7,
+        ),
+        InterfaceStatus(
+            name="eth1",
+            mac="02:00:00:00:00:0b",
+            mtu=1500,
+            is_running=False,
+            sector_count=2,
+            buffer_count=64,
+            has_ring=False,
+            frames=0,
+            dropped=0,
+        ),
+    ),
     sgv_idle_bytes=5 << 20,
 )
 
@@ -73,9 +98,18 @@ def test_everything_is_shown_and_names_are_no_markup() -> None:
         "nbd disk 192.0.2.1 12",
         "aoe e1.1 02:00:00:00:00:01",
         "nbd unix:/s require 3 100",
+        "eth0 02:00:00:00:00:0a 9000 up 16 896 yes 123456 7",
+        "eth1 02:00:00:00:00:0b 1500 down 2 64 no 0 0",
         "SGV cache: 5.0 MiB idle; process 4711",
     ):
         assert expected.split() in lines
+
+
+def test_there_is_no_table_of_interfaces_without_any() -> None:
+    out = io.StringIO()
+    none = STATUS.model_copy(update={"interfaces": ()})
+    print_report(none, Console(file=out, width=80, color_system=None))
+    assert "Interfaces" not in out.getvalue()
 
 
 def test_uris_stay_whole_however_narrow_the_terminal() -> None:

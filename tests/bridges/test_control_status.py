@@ -10,8 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridges.aoe.address import parse_address
+from bridges.aoe.server import AoeServer, Export
+from bridges.aoe.target import AoeTarget
 from bridges.control_status import (
     DeviceStatus,
+    InterfaceStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
@@ -21,6 +25,7 @@ from bridges.control_status import (
 )
 from bridges.listen import Listen, TlsMode
 from bridges.listeners import Address
+from bridges.spin import Spinner
 from bridges.stream import Stream
 from bridges.stream_server import StreamServer
 from scsi_backend.handlers.attributes import NullioAttributes
@@ -28,7 +33,9 @@ from scsi_backend.io.engine import SyncEngine
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
+from tests.bridges.aoe.bench import ManualClock
 from tests.bridges.test_stream_server import Quiet
+from tests.interop.netns import Network, veth_network
 
 ME = f"unix:uid={os.getuid()}"
 HANDLERS = {"d": "vdisk_nullio", "r": "vdisk_nullio"}
@@ -198,6 +205,40 @@ def test_connections_are_counted_by_session_where_that_is_known(backend: Backend
     assert [each.connections for each in once.listeners] == [1, 1]
     # With two logins nobody knows which connection belongs to which.
     assert [each.connections for each in twice.sessions if each.initiator == ME] == [None] * 3
+
+
+def test_interfaces_of_aoe_are_told_with_the_frames_that_have_come(backend: Backend) -> None:
+    async def run(network: Network) -> tuple[InterfaceStatus, ...]:
+        loop = asyncio.get_running_loop()
+        with network.target.entered():
+            server = AoeServer(loop, ["t0"], [Export(target)], Spinner())
+            server.start()
+            with network.client.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+                sock.bind((network.client.interface, 0))
+                frame = network.target.mac + network.client.mac + b"\x88\xa2\x10"
+                sock.send(frame.ljust(60, b"\0"))
+            found = status_of(backend, HANDLERS, {"aoe": [server]}).interfaces
+            await server.stop()
+        return found
+
+    scsi_target = backend.add_target("aoe", "e1.1")
+    scsi_target.add_lun(0, LunEntry(next(iter(backend.devices.values()))))
+    target = AoeTarget(parse_address("e1.1"), scsi_target, ManualClock())
+    with veth_network() as network:
+        mac = network.target.mac.hex(":")
+        assert asyncio.run(run(network)) == (
+            InterfaceStatus(
+                name="t0",
+                mac=mac,
+                mtu=1500,
+                is_running=True,
+                sector_count=2,
+                buffer_count=2048,
+                has_ring=True,
+                frames=1,
+                dropped=0,
+            ),
+        )
 
 
 def test_a_status_survives_json(backend: Backend) -> None:
