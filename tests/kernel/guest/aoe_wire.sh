@@ -138,7 +138,7 @@ back() {
     stop "$1" 20
 }
 
-step lossy_1500 150 lossy lossy_1500 1500 8M
-step lossy_9000 150 lossy lossy_9000 9000 32M
-step pulled 150 pulled pulled
+step lossy_1500 200 lossy lossy_1500 1500 8M
+step lossy_9000 200 lossy lossy_9000 9000 32M
+step pulled 240 pulled pulled
 step back 60 back pulled
