@@ -13,7 +13,7 @@ Source: AoEr11 3.1.
 from __future__ import annotations
 
 import struct
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from bridges.aoe.flow import Flow, Plan
 from bridges.aoe.operation import Port
@@ -48,6 +48,8 @@ def render(outbox: Outbox, slot: int, flow: Flow, plan: Plan, tag: bytes, lba: i
 class BurstPort(Port, Protocol):
     """A port with rings, as a burst sees it."""
 
+    rx: RxRing
+    outbox: Outbox
     pending: int
     # Replies of bursts that end now are rendered together by whoever has begun them.
     is_gathering: bool
@@ -70,7 +72,6 @@ class Burst(Command):
         "_frames",
         "blockers",
         "count",
-        "end_lba",
         "first_out",
         "first_slot",
         "flow",
@@ -79,36 +80,21 @@ class Burst(Command):
         "is_in_order",
         "is_kept",
         "is_unanswered",
-        "is_write",
         "lba",
-        "outbox",
         "plan",
         "port",
-        "rx",
         "tags",
     )
 
     def __init__(
-        self,
-        port: BurstPort,
-        rx: RxRing,
-        outbox: Outbox,
-        flow: Flow,
-        plan: Plan,
-        first_slot: int,
-        count: int,
-        lba: int,
+        self, port: BurstPort, flow: Flow, plan: Plan, first_slot: int, count: int, lba: int
     ) -> None:
         self.port = port
-        self.rx = rx
-        self.outbox = outbox
         self.flow = flow
         self.plan = plan
         self.first_slot = first_slot
         self.count = count
         self.lba = lba
-        self.end_lba = lba + count * plan.sectors
-        self.is_write = plan.is_write
         self.is_done = False
         # Has succeeded at once, and is to be answered by whoever gathers.
         self.is_unanswered = False
@@ -125,6 +111,16 @@ class Burst(Command):
         self.is_deferred = False
         self.on_done = _done
 
+    @property
+    def is_write(self) -> bool:
+        """See ``Ranged``."""
+        return self.plan.is_write
+
+    @property
+    def end_lba(self) -> int:
+        """See ``Ranged``."""
+        return self.lba + self.count * self.plan.sectors
+
     def begin(self, views: list[memoryview], first_out: int) -> None:
         """Execute, or wait for earlier writes of the same sectors.
 
@@ -134,7 +130,7 @@ class Burst(Command):
         if self.flow.order.writes and not self._enter_order():
             self._defer()
             return
-        if self.is_write:
+        if self.plan.is_write:
             self._submit(views, self.first_slot)
         elif first_out >= 0:
             self.first_out = first_out
@@ -145,7 +141,7 @@ class Burst(Command):
     def start(self) -> None:
         """See ``Ranged.start``."""
         if self.is_write:
-            self._submit(self.rx.views(ATA_DATA_OFFSET, self.plan.data_bytes), self.first_slot)
+            self._submit(self.port.rx.views(ATA_DATA_OFFSET, self.plan.data_bytes), self.first_slot)
         else:
             self._submit(self._memory(), 0)
 
@@ -156,7 +152,7 @@ class Burst(Command):
             if count == 1
             else ScatterList(views[first : first + count], count * plan.data_bytes)
         )
-        if self.is_write:
+        if plan.is_write:
             self.data_out = memory
             self.cdb = cdb.write_16(self.lba, count * plan.sectors, plan.cdb_flags)
         else:
@@ -201,7 +197,7 @@ class Burst(Command):
         self.port.pending += self.count
         self.tags = self.read_tags()
         if self.is_write:
-            self.rx.keep(self.first_slot, self.count)
+            self.port.rx.keep(self.first_slot, self.count)
             if not self.is_in_order:
                 # Nothing was in the way when it was submitted.
                 self._enter_order()
@@ -211,7 +207,7 @@ class Burst(Command):
 
     def read_tags(self) -> list[bytes]:
         """The tags of the frames, whose slots were not given back."""
-        tags = self.rx.word_column(self.first_slot, self.count, RX_FRAME_OFFSET + 4 * TAG_WORD)
+        tags = self.port.rx.word_column(self.first_slot, self.count, RX_FRAME_OFFSET + 4 * TAG_WORD)
         raw = tags.tobytes()
         return [raw[at : at + 4] for at in range(0, len(raw), 4)]
 
@@ -225,7 +221,7 @@ class Burst(Command):
     def frame(self, index: int) -> memoryview:
         """One of the requests; that of a READ once more, since its slot was given back."""
         if self.is_write:
-            return self.rx.frame(self.first_slot + index)
+            return self.port.rx.frame(self.first_slot + index)
         lba = self.lba + index * self.plan.sectors
         low, high = lba & 0xFFFFFFFF, lba >> 32
         code = self.plan.code
@@ -243,7 +239,7 @@ class Burst(Command):
             self.flow.initiator.outstanding -= self.count
             self.port.pending -= self.count
             if self.is_write:
-                self.rx.release(self.first_slot, self.count)
+                self.port.rx.release(self.first_slot, self.count)
         if self.is_in_order:
             self.flow.order.leave(self)
 
@@ -251,12 +247,12 @@ class Burst(Command):
         """Put the replies into the outbox, which has room for them."""
         if self._frames is not None:
             for frame in self.frames():
-                self.outbox.put(frame)
+                self.port.outbox.put(frame)
             return
         lba = self.lba
         for tag in self._known_tags():
-            slot = self.outbox.begin_slot()
-            render(self.outbox, slot, self.flow, self.plan, tag, lba)
+            slot = self.port.outbox.begin_slot()
+            render(self.port.outbox, slot, self.flow, self.plan, tag, lba)
             lba += self.plan.sectors
 
     def frames(self) -> list[bytearray]:
@@ -274,8 +270,9 @@ class Burst(Command):
 
 
 def _done(command: Command) -> None:
-    burst = cast(Burst, command)
-    if burst.status or not (burst.is_write or burst.has_all_data):
+    assert isinstance(command, Burst), "a burst completes itself"
+    burst = command
+    if burst.status or not (burst.plan.is_write or burst.has_all_data):
         burst.recover()
     elif burst.port.is_gathering and not burst.is_kept:
         burst.is_unanswered = burst.is_done = True
@@ -285,8 +282,9 @@ def _done(command: Command) -> None:
 
 
 def _settle(command: Command) -> None:
-    burst = cast(Burst, command)
-    if burst.status or not (burst.is_write or burst.has_all_data):
+    assert isinstance(command, Burst), "a burst completes itself"
+    burst = command
+    if burst.status or not (burst.plan.is_write or burst.has_all_data):
         burst.port.take_apart(burst)
     else:
         burst.port.answer(burst)

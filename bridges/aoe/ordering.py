@@ -24,10 +24,16 @@ class Ranged(Protocol):
     """
 
     lba: int
-    end_lba: int
-    is_write: bool
     blockers: int
     followers: list[Ranged]
+
+    @property
+    def end_lba(self) -> int:
+        """The first sector behind the command's."""
+
+    @property
+    def is_write(self) -> bool:
+        """Whether others must not pass it."""
 
     def start(self) -> None:
         """Begin to execute; ``WriteOrder.leave`` follows once it is done."""

@@ -60,12 +60,12 @@ class RingPort(PacketPort):
     ) -> None:
         super().__init__(loop, interface, link, packets, route)
         assert packets.rx is not None, "the socket has a ring"
-        self._rx: RxRing = packets.rx
-        self._outbox = Outbox(link.frame_bytes)
+        self.rx: RxRing = packets.rx
+        self.outbox = Outbox(link.frame_bytes)
         self._descriptor = packets.sender.fileno()
         self._targets = targets
         self._spinner = spinner
-        self.buffer_count = self._rx.count
+        self.buffer_count = self.rx.count
         self._flows: dict[bytes, Flow] = {}
         self._queue: deque[memoryview] = deque()
         self.is_gathering = False
@@ -85,12 +85,12 @@ class RingPort(PacketPort):
             self._queue.append(frame[:length_bytes])
         else:
             self.pending -= 1
-            self._outbox.put(frame[:length_bytes])
+            self.outbox.put(frame[:length_bytes])
         self._schedule_flush()
 
     def release(self, frame: memoryview) -> None:
         """See ``Port.release``."""
-        self._rx.release(self._kept.pop(id(frame)), 1)
+        self.rx.release(self._kept.pop(id(frame)), 1)
 
     def forget_flows(self) -> None:
         """See ``Port.forget_flows``."""
@@ -113,13 +113,13 @@ class RingPort(PacketPort):
 
     def _must_queue(self, count: int) -> bool:
         """Whether replies must wait behind others; if not, the outbox has room for them."""
-        if not self._queue and not self.is_gathering and self._outbox.free < count:
+        if not self._queue and not self.is_gathering and self.outbox.free < count:
             self._transmit()
         return bool(self._queue) or self.is_gathering
 
     def _transmit(self) -> bool:
         """Send the outbox; what it does not get rid of waits in front. Tell whether it is rid."""
-        outbox = self._outbox
+        outbox = self.outbox
         while outbox.used:
             error = outbox.send(self._descriptor)
             if not error:
@@ -138,7 +138,7 @@ class RingPort(PacketPort):
         return True
 
     def _send_queued(self) -> bool:
-        queue, outbox = self._queue, self._outbox
+        queue, outbox = self._queue, self.outbox
         while self._transmit():
             if not queue:
                 return True
@@ -163,7 +163,7 @@ class RingPort(PacketPort):
         """Look for further frames for a short while (see ``spin``)."""
         rounds = spin.MAX_ROUNDS
         deadline_s = perf_counter() + spin.WAIT_S
-        rx = self._rx
+        rx = self.rx
         while rounds and not self.pending:
             if rx.has_frame:
                 if not self._batch():
@@ -192,7 +192,7 @@ class RingPort(PacketPort):
         return has_taken
 
     def _take(self) -> bool:
-        rx = self._rx
+        rx = self.rx
         count = rx.ready(_BATCH_FRAMES)
         if not count:
             return False
@@ -217,7 +217,7 @@ class RingPort(PacketPort):
 
     def _take_alike(self, first: int, count: int, known: Identity, flow: Flow, plan: Plan) -> None:
         """Execute frames that are alike, and answer together if all are done at once."""
-        rx, outbox, upper = self._rx, self._outbox, known[3] << 32
+        rx, outbox, upper = self.rx, self.outbox, known[3] << 32
         flow.initiator.is_heard = True
         has_room = not self._must_queue(count)
         first_out = outbox.used if has_room and not plan.is_write else -1
@@ -226,12 +226,14 @@ class RingPort(PacketPort):
         bursts = []
         are_done = True
         self.is_gathering = True
-        for index, length, low in runs_of(rx, first, count, plan.sectors):
-            burst = Burst(self, rx, outbox, flow, plan, first + index, length, upper | low)
-            burst.begin(views, first_out + index if first_out >= 0 else -1)
-            are_done = are_done and burst.is_unanswered
-            bursts.append(burst)
-        self.is_gathering = False
+        try:
+            for index, length, low in runs_of(rx, first, count, plan.sectors):
+                burst = Burst(self, flow, plan, first + index, length, upper | low)
+                burst.begin(views, first_out + index if first_out >= 0 else -1)
+                are_done = are_done and burst.is_unanswered
+                bursts.append(burst)
+        finally:
+            self.is_gathering = False
         if are_done and has_room:
             render_alike(rx, first, count, known, flow, plan, outbox)
         else:
@@ -257,16 +259,20 @@ class RingPort(PacketPort):
     def _release_each(self, bursts: list[Burst]) -> None:
         for burst in bursts:
             if not (burst.is_write and burst.is_kept):
-                self._rx.release(burst.first_slot, burst.count)
+                self.rx.release(burst.first_slot, burst.count)
 
     def _take_plainly(self, slot: int, key: bytes, code: bytes) -> None:
-        rx = self._rx
+        rx = self.rx
         frame = rx.frame(slot)
         # Kept from the beginning: the target may release it before it returns.
         rx.keep(slot, 1)
         self._kept[id(frame)] = slot
-        if not self._route(frame):
-            self.release(frame)
+        is_kept = False
+        try:
+            is_kept = self._route(frame)
+        finally:
+            if not is_kept:
+                self.release(frame)
         self._learn(key, code)
 
     def _learn(self, key: bytes, code: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ from scsi_backend.io import syscalls
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.group_commit import GroupCommit
 from scsi_backend.io.located import ZEROS, FileRange, Located
-from scsi_backend.io.scatter import Buffer, segments_of
+from scsi_backend.io.scatter import Buffer
 from scsi_backend.io.sgv import PAGE_BYTES
 
 NOT_NOW: Final = -errno.EAGAIN
@@ -158,7 +158,7 @@ class BackingFile:
 
 def _immediate_transfers(fd: int, is_in_memory: bool) -> tuple[Transfer, Transfer]:
     if is_in_memory:
-        return partial(_read_memory, fd), partial(_write_memory, fd)
+        return _bind_memory(fd, os.preadv), _bind_memory(fd, os.pwritev)
     try:
         os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -170,7 +170,7 @@ def _immediate_transfers(fd: int, is_in_memory: bool) -> tuple[Transfer, Transfe
         raise
     # Few file systems take RWF_NOWAIT on buffered writes, and one that does may still fail with
     # EAGAIN for each; writes therefore go to the engine, in batches.
-    return partial(_read_cached, fd), _never
+    return _bind_read_cached(fd), _never
 
 
 def _hole_finder(fd: int) -> Callable[[int, int, int], bool]:
@@ -199,30 +199,33 @@ def _is_cached(fd: int, offset_bytes: int, length_bytes: int) -> bool:
         return False
 
 
-def _read_cached(fd: int, view: Buffer, offset_bytes: int) -> int:
-    try:
-        segments = (view,) if type(view) is memoryview else segments_of(view)
-        return os.preadv(fd, segments, offset_bytes, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return NOT_NOW
-    except OSError as error:
-        return -(error.errno or errno.EIO)
+# Closures, and with what they need at hand: this is in the way of every command.
 
 
-def _read_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
-    try:
-        segments = (view,) if type(view) is memoryview else segments_of(view)
-        return os.preadv(fd, segments, offset_bytes)
-    except OSError as error:
-        return -(error.errno or errno.EIO)
+def _bind_read_cached(fd: int) -> Transfer:
+    preadv, flag = os.preadv, os.RWF_NOWAIT
+
+    def read_cached(view: Buffer, offset_bytes: int) -> int:
+        try:
+            segments = (view,) if type(view) is memoryview else view.segments
+            return preadv(fd, segments, offset_bytes, flag)
+        except BlockingIOError:
+            return NOT_NOW
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    return read_cached
 
 
-def _write_memory(fd: int, view: Buffer, offset_bytes: int) -> int:
-    try:
-        segments = (view,) if type(view) is memoryview else segments_of(view)
-        return os.pwritev(fd, segments, offset_bytes)
-    except OSError as error:
-        return -(error.errno or errno.EIO)
+def _bind_memory(fd: int, call: Callable[[int, Sequence[memoryview], int], int]) -> Transfer:
+    def transfer(view: Buffer, offset_bytes: int) -> int:
+        try:
+            segments = (view,) if type(view) is memoryview else view.segments
+            return call(fd, segments, offset_bytes)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    return transfer
 
 
 def _never(view: Buffer, offset_bytes: int) -> int:

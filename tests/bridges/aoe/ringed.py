@@ -17,6 +17,7 @@ from typing import Any, cast
 from bridges.aoe.address import AddressMap
 from bridges.aoe.burst import Burst
 from bridges.aoe.link import Link
+from bridges.aoe.outbox import Outbox
 from bridges.aoe.packet_socket import PacketSocket
 from bridges.aoe.port import PacketPort
 from bridges.aoe.ring import RX_FRAME_OFFSET, RxRing, slot_bytes
@@ -206,7 +207,9 @@ class AnsweredPort:
     sector_count = 2
     buffer_count = 64
 
-    def __init__(self) -> None:
+    def __init__(self, rx: RxRing) -> None:
+        self.rx = rx
+        self.outbox = Outbox(1514)
         self.pending = 0
         self.is_gathering = False
         self.answered: list[bytes] = []

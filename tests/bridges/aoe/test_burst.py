@@ -7,7 +7,6 @@ import pytest
 
 from bridges.aoe.burst import Burst
 from bridges.aoe.flow import flow_of
-from bridges.aoe.outbox import Outbox
 from bridges.aoe.ring import RxRing
 from scsi_backend.io.scatter import contiguous
 from tests.bridges.aoe.bench import Bench, ata_reply, read_ext, write_ext
@@ -34,9 +33,8 @@ def burst_of(bench: Bench, *frames: bytes, lba: int) -> tuple[Burst, AnsweredPor
     flow.learn(frames[0][24:28])
     plan = flow.plans[frames[0][24:28]]
     rx = RxRing(kernel.memory, kernel.size_bytes)
-    outbox = Outbox(1514)
-    port = AnsweredPort()
-    return Burst(port, rx, outbox, flow, plan, 0, len(frames), lba), port
+    port = AnsweredPort(rx)
+    return Burst(port, flow, plan, 0, len(frames), lba), port
 
 
 def test_a_burst_is_one_command_for_all_sectors(bench: Bench) -> None:
@@ -53,7 +51,7 @@ def test_its_requests_can_be_had_again_when_the_slots_are_gone(bench: Bench) -> 
     bench.vdisk.immediate_bytes = NOT_NOW
     bench.vdisk.is_held = True
     burst.start()
-    burst.rx.memory[:] = bytes(len(burst.rx.memory))
+    burst.port.rx.memory[:] = bytes(len(burst.port.rx.memory))
     assert [bytes(burst.frame(n)) for n in range(3)] == frames
     bench.vdisk.release_all()
     replies = port.answered
@@ -71,7 +69,7 @@ def test_a_write_is_made_of_the_received_frames(bench: Bench) -> None:
     assert burst.cdb == bytes.fromhex("8a 08 000000000000000a 00000006 0000")
     assert bench.vdisk.blocks(10, 6) == b"".join(bytes([n]) * 1024 for n in range(3))
     assert burst.data_out is not None
-    burst.rx.memory[72 + 36] = 0xEE
+    burst.port.rx.memory[72 + 36] = 0xEE
     assert contiguous(burst.data_out)[0] == 0xEE
 
 
@@ -79,10 +77,10 @@ def test_data_move_out_of_the_outbox_before_a_read_waits(bench: Bench) -> None:
     burst, port = burst_of(bench, *(read_ext(10 + 2 * n, 2, TAGS[n]) for n in range(2)), lba=10)
     bench.vdisk.immediate_bytes = 700
     bench.vdisk.is_held = True
-    burst.begin(burst.outbox.views(36, 1024), 3)
+    burst.begin(burst.port.outbox.views(36, 1024), 3)
     assert burst.first_out < 0
     # Somebody else's replies go there now.
-    burst.outbox.memory[:] = b"\xee" * len(burst.outbox.memory)
+    burst.port.outbox.memory[:] = b"\xee" * len(burst.port.outbox.memory)
     bench.vdisk.release_all()
     replies = port.answered
     assert [reply[36:] for reply in replies] == [
@@ -103,6 +101,6 @@ def test_replies_are_rendered_into_the_outbox_or_into_frames_of_their_own(
     ]
     assert [bytes(frame) for frame in burst.frames()] == expected
     burst.render()
-    outbox = burst.outbox
+    outbox = burst.port.outbox
     slots = [n * outbox.size_bytes for n in range(3)]
     assert [bytes(outbox.memory[slot : slot + 60]) for slot in slots] == expected

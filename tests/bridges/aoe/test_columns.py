@@ -81,14 +81,15 @@ def test_columns_make_the_replies_that_a_burst_makes(count: int, is_write: bool,
     flow = flow_with(bench, frames[0])
     plan = flow.plans[frames[0][24:28]]
     rx = ring_with(*frames)
-    by_columns, by_frames = Outbox(1514), Outbox(1514)
+    port = AnsweredPort(rx)
+    by_columns, by_frames = Outbox(1514), port.outbox
     for outbox in (by_columns, by_frames):
         outbox.memory[:] = b"\xaa" * len(outbox.memory)
     # Twice, since the second time finds what the first has left.
     for _ in range(2):
         by_columns.used = by_frames.used = 0
         render_alike(rx, 0, count, identity(rx, 0), flow, plan, by_columns)
-        Burst(AnsweredPort(), rx, by_frames, flow, plan, 0, count, lba).render()
+        Burst(port, flow, plan, 0, count, lba).render()
         assert by_columns.used == by_frames.used == count
         assert by_columns.memory == by_frames.memory
         assert list(by_columns.lengths[:count]) == list(by_frames.lengths[:count])
