@@ -19,7 +19,8 @@ from typing import Final, TypeVar
 from scapy.packet import Packet
 
 from bridges.aoe.address import Address
-from bridges.aoe.ata import AtaError, AtaOpcode, AtaStatus
+from bridges.aoe.ata import AtaError, AtaStatus
+from bridges.aoe.ata_codes import AtaOpcode
 from bridges.aoe.wire import (
     BROADCAST_MAC,
     MAX_CONFIG_STRING_BYTES,
