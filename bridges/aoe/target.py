@@ -28,7 +28,7 @@ from bridges.aoe.ata import (
     decode,
     put_signature,
 )
-from bridges.aoe.ata_codes import SIGNATURE_OPCODES
+from bridges.aoe.ata_codes import SIGNATURE_OPCODES, AtaOpcode
 from bridges.aoe.availability import Availability
 from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
 from bridges.aoe.gate import Gate
@@ -145,12 +145,14 @@ class AoeTarget:
             self._administration.reply_config(request, port, ConfigCommand.READ)
 
     def admits_data(self, mac: bytes) -> bool:
-        """Whether READ and WRITE of this source MAC are carried out.
+        """Whether READ and WRITE of this source MAC are carried out without further ado.
 
-        A port may remember the answer until ``Port.forget_flows``.
+        A port may remember the answer until ``Port.forget_flows``. While the LUN is on standby,
+        every command must be seen that may find it back.
         """
         return (
             self._target.is_enabled
+            and not self._availability.is_standby
             and self._admission.hears(mac)
             and not self._admission.fences(mac)
         )
@@ -236,7 +238,7 @@ class AoeTarget:
     ) -> bool:
         command = request.command
         is_write = command.transfer is Transfer.DATA_OUT
-        data_in_bytes = 0 if is_write else request.data_bytes
+        data_in_bytes = 0 if is_write else request.data_bytes or _padding_bytes(command, frame)
         reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET + data_in_bytes)
         wire.echo_ata_argument(reply, frame)
         place = self._trim_place(request, frame)
@@ -293,6 +295,16 @@ class AoeTarget:
 
 def _is_identify(command: AtaCommand | None) -> bool:
     return command is not None and command.function is Function.IDENTIFY
+
+
+def _padding_bytes(command: AtaCommand, frame: memoryview) -> int:
+    """How many zeros a reply without data gets, which are not more than the request has brought.
+
+    aoeping takes no reply to a SMART command that has less than a sector behind its registers.
+    """
+    if command.opcode is not AtaOpcode.SMART:
+        return 0
+    return min(len(frame) - wire.ATA_DATA_OFFSET, wire.SECTOR_BYTES)
 
 
 def _has_its_data(request: AtaRequest, frame: memoryview) -> bool:

@@ -150,14 +150,10 @@ def test_aoeping_reads_smart_data_whose_bytes_add_up_to_zero(site: Site) -> None
     assert sum(data) % 256 == 0
 
 
-# For aoeping each SMART command has 512 bytes of data in its reply (aoeping.c, smart()); about a
-# shorter reply it says nothing, and looks at none of its registers.
-def test_aoeping_makes_nothing_of_smart_replies_without_data(site: Site) -> None:
-    for command in ("return_status", "enable", "disable"):
-        done = site.tool(
-            *("aoeping", "-s", "5", "-S", command, "1", "1", site.network.client.interface)
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+@pytest.mark.parametrize("command", ["return_status", "enable", "disable"])
+def test_aoeping_is_content_with_smart_commands_without_data(site: Site, command: str) -> None:
+    done = site.tool("aoeping", "-s", "5", "-S", command, "1", "1", site.network.client.interface)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_aoecfg_reads_tests_and_changes_the_config_string(site: Site) -> None:

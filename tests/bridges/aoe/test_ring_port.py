@@ -308,6 +308,28 @@ def test_a_flow_is_forgotten_when_its_initiator_is_fenced_off(make_bench: MakeBe
     assert bench.vdisk.blocks(0, 1) == pattern(0, 512)
 
 
+def test_a_lun_that_is_back_from_standby_is_announced(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    standby = (Status.CHECK_CONDITION, sense.Sense(sense.SenseKey.NOT_READY, 0x040B))
+    frames = [read_ext(10 + 2 * n, 2, tag(n)) for n in range(2)]
+    # The burst, and each of its frames; then each frame by itself.
+    bench.lun.answers[READ] = [standby] * 5
+    for _ in range(2):
+        assert [reply[14:16] for reply in bench.exchange(*frames)] == [b"\x1c\x03"] * 2
+    replies = bench.exchange(*frames)
+    announcements = [reply for reply in replies if reply[19] == 1]
+    assert [reply[:6] for reply in announcements] == [b"\xff" * 6]
+    assert [reply for reply in replies if reply[19] == 0] == [
+        read_reply(10, 2, 0),
+        read_reply(12, 2, 1),
+    ]
+    bench.lun.cdbs.clear()
+    bench.exchange(*frames)
+    bench.exchange(*frames)
+    # And merged again.
+    assert blocks_of(bench.lun.cdbs[-1]) == (READ, 10, 4)
+
+
 def test_a_short_write_is_refused_and_not_filled_up(make_bench: MakeBench) -> None:
     bench = make_bench()
     whole = write_ext(10, b"w" * 1024, tag(1))
