@@ -11,6 +11,7 @@ import mmap
 import select
 import socket
 import struct
+import sys
 from typing import Final, NamedTuple
 
 from bridges.aoe import ring
@@ -34,6 +35,9 @@ _RING_BYTES: Final = 8 << 20
 _MIN_SLOTS: Final = 64
 _MAX_SLOTS: Final = 2048
 _SLOTS_STEP: Final = 32
+
+# columns.py takes LBAs, which are little-endian in a frame, for words of this machine.
+_IS_LITTLE: Final = sys.byteorder == "little"
 
 # Without a ring. The kernel reserves twice as much of each, for its own overhead.
 RECEIVE_BUFFER_BYTES: Final = 8 << 20
@@ -106,7 +110,7 @@ class PacketSocket:
             _set_buffer(sender, _SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             _attach_filter(sock, _REQUESTS)
-            slots = _make_ring(sock, frame_bytes) if wants_ring else 0
+            slots = _make_ring(sock, frame_bytes) if wants_ring and _IS_LITTLE else 0
             if not slots:
                 _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             return cls(sock, sender, ring.slot_bytes(ring.RX_FRAME_OFFSET + frame_bytes), slots)

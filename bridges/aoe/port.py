@@ -99,7 +99,8 @@ class PacketPort(ABC):
     def stop_receiving(self) -> None:
         """Handle what has come, and receive no more; replies are still sent."""
         self._packets.unhook()
-        self._turn()
+        while self._turn():
+            pass
         self._is_closing = True
 
     async def close(self) -> None:
@@ -150,11 +151,11 @@ class PacketPort(ABC):
         if self._packets.woke():
             # ENETDOWN; the socket works again when the interface is up.
             _log.warning("%s: the interface is down", self.interface)
-        self._turn()
+        self._take_turns()
 
     @abstractmethod
-    def _turn(self) -> None:
-        """Receive what there is, within bounds, and answer."""
+    def _turn(self) -> bool:
+        """Receive what there is, within bounds, and answer; tell whether there may be more."""
 
     @abstractmethod
     def _send_queued(self) -> bool:
@@ -177,7 +178,12 @@ class PacketPort(ABC):
                 self._drained.set_result(None)
         elif self._is_held_up and not self._is_in_turn and self.pending <= RESUME_PENDING:
             self._is_held_up = False
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._take_turns)
+
+    def _take_turns(self) -> None:
+        """Receive and answer, and come back to it if there is more after everything else."""
+        if self._turn():
+            self._loop.call_soon(self._take_turns)
 
     def _try_again(self) -> None:
         self._retry = None

@@ -147,17 +147,17 @@ class RingPort(PacketPort):
                 self.pending -= 1
         return False
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
         if self._is_closing:
-            return
+            return False
         for _ in range(_BATCHES_PER_TURN):
             if not self._batch():
                 break
         else:
-            self._loop.call_soon(self._turn)
-            return
+            return True
         if not self._is_held_up and self._spinner.woke(self):
             self._spin()
+        return False
 
     def _spin(self) -> None:
         """Look for further frames for a short while (see ``spin``)."""

@@ -63,12 +63,12 @@ class SocketPort(PacketPort):
     def forget_flows(self) -> None:
         """See ``Port.forget_flows``: none are remembered."""
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
         if self._is_closing:
-            return
+            return False
         if self.pending >= MAX_PENDING:
             self._is_held_up = True
-            return
+            return False
         frames = self._receive()
         self._is_in_turn = True
         try:
@@ -79,8 +79,7 @@ class SocketPort(PacketPort):
             self._is_in_turn = False
             self._flush()
         # The socket is readable once for all that has come.
-        if len(frames) == _FRAMES_PER_TURN:
-            self._loop.call_soon(self._turn)
+        return len(frames) == _FRAMES_PER_TURN
 
     def _receive(self) -> list[memoryview]:
         recv_into = self._sock.recv_into

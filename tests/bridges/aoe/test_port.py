@@ -57,9 +57,10 @@ def test_a_link_that_has_changed_is_taken_over(bench: RingBench) -> None:
 
 
 def test_what_has_come_is_still_handled_when_no_more_is_to_be_received(bench: RingBench) -> None:
-    bench.ring.deliver(read_ext(10, 1))
+    for number in range(1000):
+        bench.ring.deliver(read_ext(number, 1))
     bench.ring_port.stop_receiving()
-    assert len(bench.later()) == 1
+    assert len(bench.later()) == 1000
     assert bench.exchange(read_ext(10, 1)) == []
 
 
