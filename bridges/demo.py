@@ -72,7 +72,8 @@ def _statements(directory: Path, aoe_interface: str | None) -> list[Statement]:
     ]
     if aoe_interface is not None:
         interface = _build.line("interface", aoe_interface)
-        statements.append(_build.driver("aoe", AOE_TARGET, "disk0", interface))
+        state = _build.line("state_directory", str(directory / "aoe"))
+        statements.append(_build.driver("aoe", AOE_TARGET, "disk0", interface, state))
     return statements
 
 

@@ -80,6 +80,7 @@ def test_the_configuration_opens_every_door(tmp_path: Path) -> None:
     assert local.socket == str(tmp_path / "local.sock")
     assert isinstance(aoe, AoeAttributes)
     assert aoe.interface == ("eth0",)
+    assert aoe.state_directory == str(tmp_path / "aoe")
 
 
 def test_without_an_interface_there_is_no_aoe(tmp_path: Path) -> None:
