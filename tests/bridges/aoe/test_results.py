@@ -60,11 +60,26 @@ _FRAMES = {
 }
 
 
+# Their replies have as much behind the registers as the request has, up to a sector.
+_PADDED = ("SMART ENABLE OPERATIONS", "SMART DISABLE OPERATIONS", "SMART RETURN STATUS")
+
+
 @pytest.mark.parametrize("name", _FRAMES)
 def test_registers(name: str) -> None:
     request, reply = _FRAMES[name]
     bench = Bench()
-    assert bench.exchange(ata(request + "ffff", bytes(512))) == [ata_reply(reply + "0000")]
+    assert bench.exchange(ata(request + "ffff")) == [ata_reply(reply + "0000")]
+    assert bench.port.allocated == 0
+
+
+@pytest.mark.parametrize("data_bytes", [511, 512, 513])
+@pytest.mark.parametrize("name", _FRAMES)
+def test_registers_of_a_request_with_data(name: str, data_bytes: int) -> None:
+    request, reply = _FRAMES[name]
+    bench = Bench()
+    length_bytes = 36 + min(data_bytes, 512) if name in _PADDED else 60
+    (found,) = bench.exchange(ata(request + "ffff", b"\xaa" * data_bytes))
+    assert found == ata_reply(reply + "0000").ljust(length_bytes, b"\0")
     assert bench.port.allocated == 0
 
 
