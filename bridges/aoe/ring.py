@@ -138,6 +138,12 @@ class RxRing(Slots):
         else:
             self.word_column(first, count, 0)[:] = ZERO_WORDS[:count]
 
+    def release_unkept(self, first: int, count: int) -> None:
+        """Give slots back to the kernel unless they are kept."""
+        for slot in range(first, first + count):
+            if self.words[slot * self.size_words] & _OF_USER:
+                self.release(slot, 1)
+
     def _mark(self, first: int, count: int, status: int) -> None:
         words, size = self.words, self.size_words
         for word in range(first * size, (first + count) * size, size):

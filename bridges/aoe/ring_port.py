@@ -211,7 +211,12 @@ class RingPort(PacketPort):
             else:
                 assert flow is not None, "it has the plan"
                 alike = count_alike(rx, slot, end - slot, known)
-                self._take_alike(slot, alike, known, flow, plan)
+                try:
+                    self._take_alike(slot, alike, known, flow, plan)
+                except Exception:
+                    # They get no answer; everybody else's frames must.
+                    _log.exception("%s: frames dropped", self.interface)
+                    rx.release_unkept(slot, alike)
                 slot += alike
         return True
 
@@ -270,9 +275,10 @@ class RingPort(PacketPort):
         is_kept = False
         try:
             is_kept = self._route(frame)
-        finally:
-            if not is_kept:
-                self.release(frame)
+        except Exception:
+            _log.exception("%s: frame dropped", self.interface)
+        if not is_kept and id(frame) in self._kept:
+            self.release(frame)
         self._learn(key, code)
 
     def _learn(self, key: bytes, code: bytes) -> None:

@@ -73,7 +73,13 @@ class SocketPort(PacketPort):
         self._is_in_turn = True
         try:
             for frame in frames:
-                if not self._route(frame):
+                try:
+                    is_kept = self._route(frame)
+                except Exception:
+                    # It gets no answer; everybody else's frames must.
+                    _log.exception("%s: frame dropped", self.interface)
+                    continue
+                if not is_kept:
                     self.release(frame)
         finally:
             self._is_in_turn = False

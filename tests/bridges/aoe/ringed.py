@@ -159,7 +159,12 @@ class RingBench(Bench):
         self.packets = MemoryPackets(self.ring)
         self.loop = ManualLoop()
 
+        # Tags of frames that an error of the program is met at.
+        self.fatal_tags: set[bytes] = set()
+
         def route(frame: memoryview, port: PacketPort) -> bool:
+            if bytes(frame[20:24]) in self.fatal_tags:
+                raise RuntimeError("an error of the program")
             return self.target.receive(frame, port)
 
         self.ring_port = RingPort(

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.status import Status
+from scsi_backend.target.nexus import ItlNexus
 from tests.bridges.aoe.bench import (
     CLIENT_MAC,
     OTHER_CLIENT_MAC,
@@ -306,6 +308,42 @@ def test_a_flow_is_forgotten_when_its_initiator_is_fenced_off(make_bench: MakeBe
     # Target is reserved.
     assert [reply[14:16] for reply in replies[2:]] == [b"\x1c\x06"] * 2
     assert bench.vdisk.blocks(0, 1) == pattern(0, 512)
+
+
+def test_an_error_at_one_frame_takes_no_other_with_it(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench()
+    bench.fatal_tags.add(bytes.fromhex(tag(99)))
+    flush = ata("00 00 00 e7 000000000000 0000", tag=tag(99))
+    frames = [read_ext(10, 2, tag(1)), flush, write_ext(20, b"n" * 1024, tag(2))]
+    for _ in range(3):
+        assert bench.exchange(*frames) == [read_reply(10, 2, 1), write_reply(20, 2)]
+    assert bench.ring.taken == 0
+    assert "an error of the program" in caplog.text
+    # Nothing is left behind that would be executed when the ring has come round.
+    for lba in range(300, 500):
+        assert bench.exchange(read_ext(lba, 1, tag(lba))) == [read_reply(lba, 1, lba)]
+
+
+def test_an_error_at_frames_that_are_alike_takes_no_other_with_it(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    submit = ItlNexus.submit
+
+    def fail_at_100(nexus: ItlNexus, command: Command) -> None:
+        if blocks_of(command.cdb)[1] == 100:
+            raise RuntimeError("an error of the program")
+        submit(nexus, command)
+
+    monkeypatch.setattr(ItlNexus, "submit", fail_at_100)
+    writes = [write_ext(lba, b"w" * 1024, tag(lba)) for lba in (10, 100, 102, 200)]
+    bench.exchange(*writes, read_ext(50, 2, tag(50)))
+    assert bench.exchange(read_ext(60, 2, tag(60))) == [read_reply(60, 2, 60)]
+    assert bench.ring.taken == 0
+    for number in range(200):
+        assert bench.exchange(read_ext(500, 1, tag(number))) == [read_reply(500, 1, number)]
 
 
 def test_a_lun_that_is_back_from_standby_is_announced(make_bench: MakeBench) -> None:
