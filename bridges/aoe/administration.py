@@ -33,7 +33,6 @@ from bridges.aoe.wire import (
 
 FIRMWARE_VERSION: Final = 1
 
-_CONFIG_REPLY_BYTES: Final = wire.CONFIG_STRING_OFFSET + wire.MAX_CONFIG_STRING_BYTES
 _SETTING: Final = frozenset({ReserveCommand.SET, ReserveCommand.FORCE_SET})
 
 
@@ -80,23 +79,24 @@ class Administration:
         return False
 
     def _change_config(self, argument: ConfigArgument, header: Header, port: Port) -> None:
-        reply = self._begin_change(header, port, _CONFIG_REPLY_BYTES)
+        reply = self._begin_change(header, port)
         if reply is None:
             return
 
         def done(answer: int | OSError | None) -> None:
             error = AoeError.DEVICE_UNAVAILABLE if isinstance(answer, OSError) else answer or 0
-            self._send(reply, port, self._config_argument(port, argument.command), error)
+            shown = self._config_argument(port, argument.command, _mtu_of(reply, port))
+            self._send(reply, port, shown, error)
 
         self._state.change(partial(query_config.execute, argument), done)
 
     def reply_config(self, header: Header, port: Port, command: int, error: int = 0) -> None:
         """Reply to ``header`` with the config string and the port's counts."""
-        self._reply(header, port, self._config_argument(port, command), error)
+        self._reply(header, port, self._config_argument(port, command, port.mtu), error)
 
-    def _config_argument(self, port: Port, command: int) -> bytes:
+    def _config_argument(self, port: Port, command: int, mtu: int) -> bytes:
         # Only a string from a time of larger frames can be cut.
-        string = self._state.value.config_string[: _config_room_bytes(port.mtu)]
+        string = self._state.value.config_string[: _config_room_bytes(mtu)]
         return ConfigArgument(
             buffer_count=port.buffer_count,
             firmware_version=FIRMWARE_VERSION,
@@ -111,7 +111,7 @@ class Administration:
         """MAC Mask List."""
         argument = MaskArgument.parse(frame)
         if argument.command == MaskCommand.READ:
-            self._reply(header, port, self._mask_argument(argument.command, port))
+            self._reply(header, port, self._mask_argument(argument.command, port.mtu))
         elif (
             argument.command != MaskCommand.EDIT
             or not self._may_edit
@@ -125,8 +125,7 @@ class Administration:
 
     def _edit_mask(self, argument: MaskArgument, header: Header, port: Port) -> None:
         capacity = mac_mask.capacity_for(self._mtu(port))
-        room_bytes = capacity * MaskArgument.DIRECTIVE_BYTES
-        reply = self._begin_change(header, port, wire.MASK_DIRECTIVES_OFFSET + room_bytes)
+        reply = self._begin_change(header, port)
         if reply is None:
             return
 
@@ -140,13 +139,13 @@ class Administration:
                     argument.command, answer.error, answer.failed_index
                 ).serialize()
             else:
-                shown = self._mask_argument(argument.command, port)
+                shown = self._mask_argument(argument.command, _mtu_of(reply, port))
             self._send(reply, port, shown, error)
 
         self._state.change(partial(mac_mask.edit, argument, capacity), done)
 
-    def _mask_argument(self, command: int, port: Port) -> bytes:
-        macs = self._state.value.mask_list[: mac_mask.capacity_for(port.mtu)]
+    def _mask_argument(self, command: int, mtu: int) -> bytes:
+        macs = self._state.value.mask_list[: mac_mask.capacity_for(mtu)]
         directives = tuple((int(MaskDirective.NONE), mac) for mac in macs)
         return MaskArgument(command, MaskError.NONE, len(macs), directives).serialize()
 
@@ -154,7 +153,7 @@ class Administration:
         """Reserve/Release."""
         argument = ReserveArgument.parse(frame)
         if argument.command == ReserveCommand.READ:
-            self._reply(header, port, self._reserve_argument(argument.command, port))
+            self._reply(header, port, self._reserve_argument(argument.command, port.mtu))
         elif (
             argument.command not in _SETTING
             or not self._may_edit
@@ -168,33 +167,34 @@ class Administration:
         return False
 
     def _set_reserve(self, argument: ReserveArgument, header: Header, port: Port) -> None:
-        room_bytes = reserve.capacity_for(self._mtu(port)) * wire.MAC_BYTES
-        reply = self._begin_change(header, port, wire.RESERVE_MACS_OFFSET + room_bytes)
+        reply = self._begin_change(header, port)
         if reply is None:
             return
 
         def done(answer: int | OSError) -> None:
             error = AoeError.DEVICE_UNAVAILABLE if isinstance(answer, OSError) else answer
-            shown = self._reserve_argument(argument.command, port)
+            shown = self._reserve_argument(argument.command, _mtu_of(reply, port))
             self._when_fenced(partial(self._send, reply, port, shown, error))
 
         self._state.change(partial(reserve.reserve, argument, header.source), done)
 
-    def _reserve_argument(self, command: int, port: Port) -> bytes:
-        macs = self._state.value.reserve_list[: reserve.capacity_for(port.mtu)]
+    def _reserve_argument(self, command: int, mtu: int) -> bytes:
+        macs = self._state.value.reserve_list[: reserve.capacity_for(mtu)]
         return ReserveArgument(command, len(macs), macs).serialize()
 
     def _mtu(self, port: Port) -> int:
         """That of the narrowest port, through which everything must fit."""
         return min([port.mtu, *(each.mtu for each in self._ports)])
 
-    def _begin_change(self, header: Header, port: Port, room_bytes: int) -> memoryview | None:
-        """Allocate the reply to a request that changes something, or None if it gets none."""
+    def _begin_change(self, header: Header, port: Port) -> memoryview | None:
+        """Allocate the reply to a request that changes something, or None if it gets none.
+
+        It holds whatever a frame can: how much is to be shown is known when the change is made.
+        """
         # One frame must not change every target of a LAN.
         if header.has_wildcard or self._state.is_full:
             return None
-        frame_bytes = wire.ETHERNET_HEADER_BYTES + port.mtu
-        return self._begin(header, port, min(room_bytes, frame_bytes))
+        return self._begin(header, port, wire.ETHERNET_HEADER_BYTES + port.mtu)
 
     def _reply(self, header: Header, port: Port, argument: bytes, error: int = 0) -> None:
         length_bytes = wire.HEADER_BYTES + len(argument)
@@ -211,6 +211,11 @@ class Administration:
         if error:
             wire.set_error(reply, error)
         port.send(reply, max(end, wire.MIN_FRAME_BYTES))
+
+
+def _mtu_of(reply: memoryview, port: Port) -> int:
+    """What both passes the port now and has room in a reply that was allocated a while ago."""
+    return min(port.mtu, len(reply) - wire.ETHERNET_HEADER_BYTES)
 
 
 def _config_room_bytes(mtu: int) -> int:

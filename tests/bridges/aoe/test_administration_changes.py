@@ -243,3 +243,64 @@ def test_a_frame_that_comes_when_its_port_has_left_is_answered() -> None:
     bench = Bench()
     bench.target.detach(bench.port)
     assert bench.exchange(_reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
+
+
+_MANY = [_A, *(f"0204{number:08x}" for number in range(149))]
+_MANY_STATE = TargetState(mask_list=tuple(bytes.fromhex(mac) for mac in _MANY))
+
+
+def _attach_narrow_port(bench: Bench) -> None:
+    port = CollectingPort("02000000000a")
+    port.mtu = 548
+    bench.target.attach(port)
+
+
+@pytest.mark.parametrize("removed", [1, 0])
+def test_a_mask_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fits(
+    removed: int,
+) -> None:
+    bench = Bench(state=KeptState(_MANY_STATE))
+    _attach_narrow_port(bench)
+    edit = f"00 01 00 {removed:02x} " + f"00 02 {_MANY[-1]}" * removed
+    left = _MANY[: 150 - removed]
+    shown = " ".join(f"00 00 {mac}" for mac in left)
+    assert bench.exchange(_mask(edit)) == [answer(f"00 01 00 {len(left):02x} {shown}", 2)]
+    assert bench.port.allocated == 0
+
+
+def test_a_reserve_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fits() -> None:
+    bench = Bench()
+    macs = " ".join([_B, *_MANY[1:]])
+    bench.exchange(_reserve(f"01 96 {macs}"))
+    _attach_narrow_port(bench)
+    refused = answer(f"01 96 {macs}", 3, error_reply(6))
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == [refused]
+    # It could not be set again, since the narrower port can show no more than 87.
+    again = _reserve(f"01 96 {macs}", _REQUEST_B)
+    assert bench.exchange(again) == [answer("01 96", 3, error_reply(2, _REPLY_B))]
+    assert bench.port.allocated == 0
+
+
+@pytest.mark.parametrize(
+    ("mtu_before", "mtu_after", "frame", "length_bytes"),
+    [
+        # (548 - 28) / 8 = 65, (548 - 26) / 6 = 87.
+        (548, 9000, _mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
+        (9000, 548, _mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
+        (9000, 548, _reserve(f"01 96 {' '.join(_MANY)}"), 26 + 87 * 6),
+        (548, 9000, ask("0000 0000 00 04 0212", 1) + b"s" * 530, 14 + 548),
+        (9000, 548, ask("0000 0000 00 04 0400", 1) + b"s" * 1024, 14 + 548),
+    ],
+)
+def test_a_reply_fits_its_port_whose_mtu_changed_while_the_change_was_kept(
+    mtu_before: int, mtu_after: int, frame: bytes, length_bytes: int
+) -> None:
+    disk = _Disk()
+    bench = Bench(state=KeptState(_MANY_STATE, disk.save))
+    bench.port.mtu = mtu_before
+    bench.receive(frame)
+    bench.port.mtu = mtu_after
+    disk.pending.pop()(None)
+    (reply,) = bench.port.take()
+    assert (reply[14:16], len(reply)) == (b"\x18\0", length_bytes)
+    assert bench.port.allocated == 0
