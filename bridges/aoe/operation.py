@@ -8,6 +8,7 @@ socket is known here: a port hands out memory and takes it back.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from bridges.aoe.procedures import CHANGING_FUNCTIONS, PROCEDURES, Procedure, Ta
 from bridges.aoe.results import RESULTS, Result
 from bridges.aoe.sessions import Initiator
 from bridges.aoe.translate import to_cdb
+from bridges.aoe.trim import Range
 from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES, set_ata_success, set_remaining
 from bridges.lun_client import LunClient
 from bridges.recovery import Reply, ScsiError, reply_of
@@ -85,6 +87,8 @@ class AtaOperation:
         "_initiator",
         "_owner",
         "_port",
+        "_procedure",
+        "_ranges",
         "_reply",
         "_request",
         "blockers",
@@ -106,13 +110,19 @@ class AtaOperation:
         reply: memoryview,
         *,
         is_write: bool,
+        ranges: Sequence[Range] = (),
     ) -> None:
+        """``is_write``: its data are in ``frame``. ``ranges`` are a TRIM's."""
         self._owner = owner
         self._initiator = initiator
         self._port = port
         self._request = request
         self._frame = frame
         self._reply = reply
+        self._ranges = ranges
+        self._procedure = PROCEDURES.get(request.command.function)
+        if self._procedure is not None:
+            initiator.terms.gate.arrive(initiator.name)
         self.is_write = is_write
         self.lba = request.lba
         self.end_lba = request.lba + request.length_sectors
@@ -128,6 +138,9 @@ class AtaOperation:
         if client is None:
             self._initiator.wait(self)
             return
+        if self._procedure is not None:
+            self._run(self._procedure, client)
+            return
         request = self._request
         function = request.command.function
         data_in = data_out = None
@@ -135,10 +148,6 @@ class AtaOperation:
             data_in = self._reply[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
         elif self.is_write:
             data_out = self._frame[ATA_DATA_OFFSET : ATA_DATA_OFFSET + request.data_bytes]
-        procedure = PROCEDURES.get(function)
-        if procedure is not None:
-            self._run(procedure, client, data_out)
-            return
         cdb = to_cdb(request, durable=self._owner.durable)
         client.nexus.submit(Command(cdb, data_in, data_out, self._complete))
 
@@ -146,9 +155,9 @@ class AtaOperation:
         """See ``Waiting.reject``."""
         self._fail(self._outcome(reply), reply.sense)
 
-    def _run(self, procedure: Procedure, client: LunClient, data: memoryview | None) -> None:
+    def _run(self, procedure: Procedure, client: LunClient) -> None:
         policy, durable = self._initiator.terms.policy, self._owner.durable
-        exchange = procedure(Task(self._request, data, client, policy, durable))
+        exchange = procedure(Task(self._request, self._ranges, client, policy, durable))
         self._initiator.terms.gate.enter(partial(client.run, exchange, self._finish))
 
     def _finish(self, outcome: Outcome | ScsiError) -> None:
@@ -236,6 +245,8 @@ class AtaOperation:
         self._port.send(self._reply, length_bytes)
         if self.is_frame_kept:
             self._port.release(self._frame)
+        if self._procedure is not None:
+            self._initiator.terms.gate.depart(self._initiator.name)
         self._owner.order.leave(self)
 
 

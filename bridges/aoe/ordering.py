@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final, Protocol
 
 # Writes are looked up by the 256-sector pieces that they touch: one or two for any frame's write.
 _PIECE_SHIFT: Final = 8
+# In place of a piece, for the few commands whose ranges touch thousands.
+_ANYWHERE: Final = -1
 
 
 class Ranged(Protocol):
@@ -39,30 +42,56 @@ class Ranged(Protocol):
         """Begin to execute; ``WriteOrder.leave`` follows once it is done."""
 
 
+class Scattered(Ranged, Protocol):
+    """A write of several ranges between ``lba`` and ``end_lba``."""
+
+    def overlaps(self, lba: int, end_lba: int) -> bool:
+        """Whether any of its sectors is one of those from ``lba`` up to ``end_lba``."""
+
+    def overlaps_any(self, other: Scattered) -> bool:
+        """Whether any of its sectors is one of another's."""
+
+
 class WriteOrder:
     """Owns the writes of one target that have arrived and are not done."""
 
     def __init__(self) -> None:
         # By piece; while there are none, nothing has to wait.
         self.writes: dict[int, list[Ranged]] = {}
+        # Those at _ANYWHERE, in the order of their arrival.
+        self._scattered: list[Scattered] = []
         self._ready: deque[Ranged] = deque()
         self._is_starting = False
 
     def enter(self, command: Ranged) -> bool:
         """Add a command; tell whether it may start now. Otherwise it is started when it may."""
         if self.writes:
-            for earlier in self._overlapping(command):
-                earlier.followers.append(command)
-                command.blockers += 1
+            _wait_for(self._overlapping(command), command)
         if command.is_write:
-            for piece in _pieces(command):
-                self.writes.setdefault(piece, []).append(command)
+            self._add(command, _pieces(command))
+        return not command.blockers
+
+    def enter_scattered(self, command: Scattered) -> bool:
+        """Add a write of several ranges, as ``enter`` does."""
+        if self.writes:
+            _wait_for(self._overlapping_scattered(command), command)
+        self._add(command, (_ANYWHERE,))
+        self._scattered.append(command)
         return not command.blockers
 
     def leave(self, command: Ranged) -> None:
         """Remove a command that is done, and start what waited for it alone."""
         if command.is_write:
-            self._remove(command)
+            self._remove(command, _pieces(command))
+        self._start_followers(command)
+
+    def leave_scattered(self, command: Scattered) -> None:
+        """Remove a write of several ranges, as ``leave`` does."""
+        self._remove(command, (_ANYWHERE,))
+        self._scattered.remove(command)
+        self._start_followers(command)
+
+    def _start_followers(self, command: Ranged) -> None:
         for follower in command.followers:
             follower.blockers -= 1
             if not follower.blockers:
@@ -87,14 +116,41 @@ class WriteOrder:
                     # It waits itself for all older writes in its range.
                     if earlier.lba <= command.lba and command.end_lba <= earlier.end_lba:
                         break
+        for scattered in self._scattered:
+            if scattered.overlaps(command.lba, command.end_lba):
+                found[scattered] = None
         return found
 
-    def _remove(self, command: Ranged) -> None:
-        for piece in _pieces(command):
+    def _overlapping_scattered(self, command: Scattered) -> Iterable[Ranged]:
+        # There are fewer writes on their way than pieces that such a command may touch.
+        found: dict[Ranged, None] = {
+            earlier: None
+            for earlier in chain.from_iterable(
+                writes for piece, writes in self.writes.items() if piece != _ANYWHERE
+            )
+            if command.overlaps(earlier.lba, earlier.end_lba)
+        }
+        for scattered in self._scattered:
+            if scattered.overlaps_any(command):
+                found[scattered] = None
+        return found
+
+    def _add(self, command: Ranged, pieces: Iterable[int]) -> None:
+        for piece in pieces:
+            self.writes.setdefault(piece, []).append(command)
+
+    def _remove(self, command: Ranged, pieces: Iterable[int]) -> None:
+        for piece in pieces:
             writes = self.writes[piece]
             writes.remove(command)
             if not writes:
                 del self.writes[piece]
+
+
+def _wait_for(writes: Iterable[Ranged], command: Ranged) -> None:
+    for earlier in writes:
+        earlier.followers.append(command)
+        command.blockers += 1
 
 
 def _pieces(command: Ranged) -> range:

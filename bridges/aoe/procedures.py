@@ -9,7 +9,7 @@ Source: SAT-3 clause 9 read backwards, SBC-4 clause 5, SPC-5 clause 6 for the CD
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from bridges.aoe.ata import AtaRequest, Function
 from bridges.aoe.errors import ABORTED, NOT_FOUND, SUCCESS, Outcome
 from bridges.aoe.policy import Policy
-from bridges.aoe.trim import can_trim, trim_ranges, unmap_lists
+from bridges.aoe.trim import Range, can_trim, unmap_lists
 from bridges.exchange import Exchange, Request, succeed
 from bridges.lun import LunInfo
 from bridges.recovery import ScsiError
@@ -38,10 +38,10 @@ class Lun(Protocol):
 
 
 class Task(NamedTuple):
-    """A request with its data, and what else decides how it is carried out."""
+    """A request with the ranges of a TRIM, and what else decides how it is carried out."""
 
     request: AtaRequest
-    data: memoryview | None
+    ranges: Sequence[Range]
     lun: Lun
     policy: Policy
     durable: bool
@@ -64,8 +64,7 @@ def _verify(task: Task) -> Exchange[Outcome]:
 def _trim(task: Task) -> Exchange[Outcome]:
     if not can_trim(task.lun.info):
         return ABORTED
-    assert task.data is not None, "it is a command with data"
-    ranges = trim_ranges(task.data)
+    ranges = task.ranges
     end_lba = ranges[-1][1] if ranges else 0
     # Before anything is deallocated: SBC's check would come after the pieces before it.
     if end_lba > task.lun.info.block_count:

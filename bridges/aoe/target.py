@@ -32,9 +32,10 @@ from bridges.aoe.ata_codes import SIGNATURE_OPCODES, AtaOpcode
 from bridges.aoe.availability import Availability
 from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
 from bridges.aoe.gate import Gate
-from bridges.aoe.operation import AtaOperation, Owner, Port
+from bridges.aoe.operation import AtaOperation, Port
 from bridges.aoe.ordering import WriteOrder
 from bridges.aoe.policy import DEFAULT_POLICY, Policy
+from bridges.aoe.procedures import PROCEDURES
 from bridges.aoe.sessions import (
     AoeTargetError,
     Initiator,
@@ -44,7 +45,7 @@ from bridges.aoe.sessions import (
     served_lun,
 )
 from bridges.aoe.state import KeptState, TargetState
-from bridges.aoe.trim import TrimPlace, Trims, trim_ranges
+from bridges.aoe.trim import TrimPlace, can_trim, trim_ranges
 from bridges.aoe.wire import AoeError, AtaArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
 from bridges.sparing_log import SparingLog
@@ -86,12 +87,11 @@ class AoeTarget:
         self.address = address
         self.durable = True
         self.order = WriteOrder()
-        self._trims = Trims(self.order)
         self._target = target
         self._ports: list[Port] = []
         self._availability = Availability(self._availability_changed)
-        gate = Gate(_MAX_LONG_COMMANDS)
-        terms = Terms(policy, self._availability, gate, SparingLog(clock.time, _log.warning))
+        self._gate = Gate(_MAX_LONG_COMMANDS)
+        terms = Terms(policy, self._availability, self._gate, SparingLog(clock.time, _log.warning))
         self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
         state = state or KeptState()
         state.on_change = self._state_changed
@@ -220,13 +220,23 @@ class AoeTarget:
         request = None if command is None else decode(command, argument, port.sector_count)
         if request is None or not _has_its_data(request, frame):
             return self._refuse_ata(frame, header, port, ABORTED)
-        if request.command.function is Function.TRIM and self._trims.is_full:
-            return self._refuse_ata(frame, header, port, UNAVAILABLE)
         try:
             initiator = self._sessions.of(header.source)
         except TargetError:
             return self._refuse_ata(frame, header, port, UNAVAILABLE)
+        refusal = self._refusal(request, initiator)
+        if refusal is not None:
+            return self._refuse_ata(frame, header, port, refusal)
         return self._begin_ata(frame, header, port, request, initiator)
+
+    def _refusal(self, request: AtaRequest, initiator: Initiator) -> Outcome | None:
+        """What is answered at once to a command that would wait for others, None if it may."""
+        function, client = request.command.function, initiator.client
+        if function is Function.TRIM and client is not None and not can_trim(client.info):
+            return ABORTED
+        if function in PROCEDURES and self._gate.is_full_for(initiator.name):
+            return UNAVAILABLE
+        return None
 
     def _begin_ata(
         self,
@@ -237,29 +247,44 @@ class AoeTarget:
         initiator: Initiator,
     ) -> bool:
         command = request.command
+        if command.function is Function.TRIM:
+            self._begin_trim(frame, header, port, request, initiator)
+            return False
         is_write = command.transfer is Transfer.DATA_OUT
         data_in_bytes = 0 if is_write else request.data_bytes or _padding_bytes(command, frame)
-        reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET + data_in_bytes)
-        wire.echo_ata_argument(reply, frame)
-        place = self._trim_place(request, frame)
-        owner: Owner = self if place is None else place
-        operation = AtaOperation(owner, initiator, port, request, frame, reply, is_write=is_write)
-        if place is not None:
-            place.enter(operation.start)
-        elif command.width is LbaWidth.NONE or self.order.enter(operation):
+        reply = self._begin_ata_reply(frame, header, port, data_in_bytes)
+        operation = AtaOperation(self, initiator, port, request, frame, reply, is_write=is_write)
+        if command.width is LbaWidth.NONE or self.order.enter(operation):
             operation.start()
         operation.is_frame_kept = is_write and not operation.is_done
         return operation.is_frame_kept
 
-    def _trim_place(self, request: AtaRequest, frame: memoryview) -> TrimPlace | None:
-        if request.command.function is not Function.TRIM:
-            return None
+    def _begin_trim(
+        self,
+        frame: memoryview,
+        header: Header,
+        port: Port,
+        request: AtaRequest,
+        initiator: Initiator,
+    ) -> None:
+        """Take from the frame what is needed of it, since a TRIM may wait for long."""
         ranges = trim_ranges(frame[wire.ATA_DATA_OFFSET :][: request.data_bytes])
-        return TrimPlace(self.address, self._trims, ranges, durable=self.durable)
+        place = TrimPlace(self.address, self.order, ranges, durable=self.durable)
+        reply = self._begin_ata_reply(frame, header, port, 0)
+        operation = AtaOperation(
+            place, initiator, port, request, frame, reply, is_write=False, ranges=ranges
+        )
+        place.enter(operation.start)
+
+    def _begin_ata_reply(
+        self, frame: memoryview, header: Header, port: Port, data_bytes: int
+    ) -> memoryview:
+        reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET + data_bytes)
+        wire.echo_ata_argument(reply, frame)
+        return reply
 
     def _refuse_ata(self, frame: memoryview, header: Header, port: Port, outcome: Outcome) -> bool:
-        reply = self._begin_reply(header, port, wire.ATA_DATA_OFFSET)
-        wire.echo_ata_argument(reply, frame)
+        reply = self._begin_ata_reply(frame, header, port, 0)
         if outcome is ABORTED and frame[wire.ATA_OPCODE_OFFSET] in SIGNATURE_OPCODES:
             put_signature(reply)
         put_outcome(reply, outcome)

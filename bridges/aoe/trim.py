@@ -2,7 +2,7 @@
 """DATA SET MANAGEMENT with TRIM: its ranges, the UNMAP commands they become, and their order.
 
 A TRIM must not pass an earlier write to its sectors, nor a later one pass it: it takes a place
-among the writes (ordering.py) for each of its ranges.
+among the writes (ordering.py).
 
 Source: ATA8-ACS 7.10 (DATA SET MANAGEMENT), SBC-4 5.36 (UNMAP), SAT-3 9.3 read backwards.
 """
@@ -10,11 +10,12 @@ Source: ATA8-ACS 7.10 (DATA SET MANAGEMENT), SBC-4 5.36 (UNMAP), SAT-3 9.3 read 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from bridges.aoe.address import Address
-from bridges.aoe.ordering import Ranged, WriteOrder
+from bridges.aoe.ordering import Ranged, Scattered, WriteOrder
 from bridges.lun import LunInfo
 
 # LBA in bits 47:0, number of sectors in bits 63:48.
@@ -74,51 +75,36 @@ def _parameter_list(descriptors: Sequence[bytes]) -> bytes:
     return _LIST_HEADER.pack(len(body) + 6, len(body)) + body
 
 
-class _Part:
-    """One range in the order of writes."""
-
-    __slots__ = ("_ready", "blockers", "end_lba", "followers", "is_write", "lba")
-
-    def __init__(self, where: Range, ready: Callable[[], None]) -> None:
-        self.lba, self.end_lba = where
-        self.is_write = True
-        self.blockers = 0
-        self.followers: list[Ranged] = []
-        self._ready = ready
-
-    def start(self) -> None:
-        self._ready()
-
-
-# Each has up to 16,000 entries in the order of writes.
-MAX_TRIMS: Final = 8
-
-
-class Trims:
-    """Counts the TRIMs of a target that are under way."""
-
-    def __init__(self, order: WriteOrder) -> None:
-        self.order = order
-        self.count = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are too many to take on another."""
-        return self.count >= MAX_TRIMS
-
-
 class TrimPlace:
-    """The places of one TRIM in the order of writes; stands for the target as its owner."""
+    """The place of one TRIM in the order of writes; stands for the target as its owner.
+
+    ``ranges`` are as ``trim_ranges`` returns them.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_order",
+        "_ranges",
+        "address",
+        "blockers",
+        "durable",
+        "end_lba",
+        "followers",
+        "is_write",
+        "lba",
+    )
 
     def __init__(
-        self, address: Address, trims: Trims, ranges: Sequence[Range], *, durable: bool
+        self, address: Address, order: WriteOrder, ranges: Sequence[Range], *, durable: bool
     ) -> None:
         self.address = address
         self.durable = durable
-        self._trims = trims
-        self._order = trims.order
-        self._parts = [_Part(each, self._one_ready) for each in ranges]
-        self._blocked = 0
+        self._order = order
+        self._ranges = ranges
+        self.lba, self.end_lba = (ranges[0][0], ranges[-1][1]) if ranges else (0, 0)
+        self.is_write = True
+        self.blockers = 0
+        self.followers: list[Ranged] = []
         self._begin: Callable[[], None] | None = None
 
     @property
@@ -126,23 +112,27 @@ class TrimPlace:
         """See ``Owner.order``."""
         return self
 
+    def overlaps(self, lba: int, end_lba: int) -> bool:
+        """See ``Scattered``."""
+        # Of the ranges that begin before ``end_lba``, the last one ends last.
+        index = bisect_left(self._ranges, (end_lba, 0))
+        return index > 0 and self._ranges[index - 1][1] > lba
+
+    def overlaps_any(self, other: Scattered) -> bool:
+        """See ``Scattered``."""
+        return any(other.overlaps(start, end) for start, end in self._ranges)
+
     def enter(self, begin: Callable[[], None]) -> None:
-        """Take the places; ``begin`` is called when nothing stands before any of them."""
+        """Take the place; ``begin`` is called when no write to any of the ranges stands before."""
         self._begin = begin
-        self._trims.count += 1
-        # All of them are taken before anything else can come between.
-        self._blocked = sum(not self._order.enter(part) for part in self._parts)
-        if not self._blocked:
+        if self._order.enter_scattered(self):
             begin()
+
+    def start(self) -> None:
+        """See ``Ranged.start``."""
+        assert self._begin is not None, "the place is taken"
+        self._begin()
 
     def leave(self, command: Ranged) -> None:
         """The TRIM is done: let those behind it go on."""
-        self._trims.count -= 1
-        for part in self._parts:
-            self._order.leave(part)
-
-    def _one_ready(self) -> None:
-        self._blocked -= 1
-        if not self._blocked:
-            assert self._begin is not None, "the places are taken"
-            self._begin()
+        self._order.leave_scattered(self)

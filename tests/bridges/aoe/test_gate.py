@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from bridges.aoe.gate import Gate
+from bridges.aoe.gate import MAX_COMMANDS, MAX_COMMANDS_OF_HOST, Gate
+from bridges.aoe.port import RESUME_PENDING
 
 
 def test_so_many_are_let_through_and_the_others_wait_in_their_order() -> None:
@@ -51,3 +52,25 @@ def test_one_that_raises_leaves_the_gate_working() -> None:
         gate.enter(fail)
     gate.enter(partial(begun.append, 1))
     assert begun == [1]
+
+
+def test_one_host_gets_only_a_part_of_what_there_is() -> None:
+    gate = Gate(1)
+    for _ in range(MAX_COMMANDS_OF_HOST):
+        assert not gate.is_full_for("a")
+        gate.arrive("a")
+    assert gate.is_full_for("a")
+    assert not gate.is_full_for("b")
+    gate.depart("a")
+    assert not gate.is_full_for("a")
+
+
+def test_all_hosts_together_are_bounded_well_below_what_stops_a_port() -> None:
+    gate = Gate(1)
+    for host in range(MAX_COMMANDS):
+        assert not gate.is_full_for(host)
+        gate.arrive(host)
+    assert gate.is_full_for("another")
+    gate.depart(0)
+    assert not gate.is_full_for("another")
+    assert MAX_COMMANDS * 8 <= RESUME_PENDING

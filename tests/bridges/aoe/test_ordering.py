@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from bridges.aoe.ordering import Ranged, WriteOrder
+from bridges.aoe.ordering import Ranged, Scattered, WriteOrder
 
 
 class _Command:
@@ -28,6 +28,21 @@ class _Command:
         self._started.append(self.name)
 
 
+class _ScatteredCommand(_Command):
+    """A write of several ranges, compared sector by sector."""
+
+    def __init__(self, name: str, ranges: list[tuple[int, int]], started: list[str]) -> None:
+        lba, end_lba = min(start for start, _ in ranges), max(end for _, end in ranges)
+        super().__init__(name, lba, end_lba - lba, started)
+        self.sectors = {sector for start, end in ranges for sector in range(start, end)}
+
+    def overlaps(self, lba: int, end_lba: int) -> bool:
+        return not self.sectors.isdisjoint(range(lba, end_lba))
+
+    def overlaps_any(self, other: Scattered) -> bool:
+        return any(other.overlaps(sector, sector + 1) for sector in self.sectors)
+
+
 class _Scene:
     """An order, and the names of what has started."""
 
@@ -38,6 +53,12 @@ class _Scene:
     def arrive(self, name: str, lba: int, sectors: int, *, is_write: bool = True) -> _Command:
         command = _Command(name, lba, sectors, self.started, is_write=is_write)
         if self.order.enter(command):
+            command.start()
+        return command
+
+    def arrive_scattered(self, name: str, *ranges: tuple[int, int]) -> _ScatteredCommand:
+        command = _ScatteredCommand(name, list(ranges), self.started)
+        if self.order.enter_scattered(command):
             command.start()
         return command
 
@@ -108,6 +129,31 @@ def test_long_ranges_are_found_whatever_pieces_they_span() -> None:
     assert scene.started == ["long", "before", "after", "inside"]
 
 
+def test_what_overlaps_a_range_of_a_scattered_write_waits_for_it() -> None:
+    scene = _Scene()
+    first = scene.arrive("first", 5, 1)
+    scattered = scene.arrive_scattered("scattered", (5, 10), (90, 100))
+    scene.arrive("between", 10, 80)
+    scene.arrive("read", 99, 1, is_write=False)
+    other = scene.arrive_scattered("other", (0, 6), (10, 11))
+    scene.arrive_scattered("apart", (0, 5), (100, 110))
+    assert scene.started == ["first", "between"]
+    scene.order.leave(first)
+    assert scene.started == ["first", "between", "scattered"]
+    scene.order.leave_scattered(scattered)
+    assert scene.started[3:] == ["read"]
+    assert other.blockers == 1
+
+
+def test_nothing_is_left_of_scattered_writes_that_are_done() -> None:
+    scene = _Scene()
+    scattered = scene.arrive_scattered("scattered", (5, 10), (90, 100))
+    scene.order.leave_scattered(scattered)
+    assert scene.order.writes == {}
+    scene.arrive("later", 5, 1)
+    assert scene.started == ["scattered", "later"]
+
+
 class _InstantCommand(_Command):
     """A command that is done before start() returns."""
 
@@ -135,6 +181,20 @@ def test_any_schedule_keeps_the_order_of_overlapping_writes() -> None:
         _run_schedule(chance)
 
 
+def _arrive_at_random(scene: _Scene, name: str, chance: random.Random) -> _Command:
+    lba, sectors = chance.randrange(600), chance.randrange(1, 300)
+    if chance.random() < 0.2:
+        ranges = [(lba, lba + sectors // 2 + 1), (lba + sectors, lba + 2 * sectors)]
+        return scene.arrive_scattered(name, *ranges)
+    return scene.arrive(name, lba, sectors, is_write=chance.random() < 0.7)
+
+
+def _sectors_of(command: _Command) -> set[int]:
+    if isinstance(command, _ScatteredCommand):
+        return command.sectors
+    return set(range(command.lba, command.end_lba))
+
+
 def _run_schedule(chance: random.Random) -> None:
     """Let commands arrive and end at random; each write stamps its sectors when it ends."""
     scene = _Scene()
@@ -145,17 +205,18 @@ def _run_schedule(chance: random.Random) -> None:
     while len(everything) < 60 or running:
         if len(everything) < 60 and (not running or chance.random() < 0.6):
             number = len(everything)
-            lba, sectors = chance.randrange(600), chance.randrange(1, 300)
-            command = scene.arrive(str(number), lba, sectors, is_write=chance.random() < 0.7)
+            command = _arrive_at_random(scene, str(number), chance)
             everything.append(command)
             if command.is_write:
-                last_write.update(dict.fromkeys(range(lba, lba + sectors), number))
+                last_write.update(dict.fromkeys(_sectors_of(command), number))
         else:
             command = running.pop(chance.randrange(len(running)))
             if command.is_write:
-                sectors_of = range(command.lba, command.end_lba)
-                stamps.update(dict.fromkeys(sectors_of, int(command.name)))
-            scene.order.leave(command)
+                stamps.update(dict.fromkeys(_sectors_of(command), int(command.name)))
+            if isinstance(command, _ScatteredCommand):
+                scene.order.leave_scattered(command)
+            else:
+                scene.order.leave(command)
         running += [everything[int(name)] for name in scene.started]
         scene.started.clear()
     assert stamps == last_write

@@ -7,13 +7,23 @@ import struct
 
 import pytest
 
+from bridges.aoe.gate import MAX_COMMANDS, MAX_COMMANDS_OF_HOST
 from bridges.aoe.policy import Policy
 from scsi_backend.servers import vital_product_data
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
-from tests.bridges.aoe.bench import Bench, ata, ata_reply, read_ext
+from tests.bridges.aoe.bench import (
+    CLIENT_MAC,
+    OTHER_CLIENT_MAC,
+    REQUEST,
+    Bench,
+    ata,
+    ata_reply,
+    read_ext,
+)
+from tests.bridges.aoe.ringed import RingBench
 from tests.scsi_backend.fakes import FaultyVdisk
 
 _INVALID_OPCODE = (Status.CHECK_CONDITION, sense.INVALID_OPCODE)
@@ -258,10 +268,13 @@ def test_a_device_without_a_caching_page_has_no_cache_to_change() -> None:
     assert bench.exchange(_DISABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
 
 
-def test_a_trim_keeps_its_place_among_the_writes() -> None:
+def test_a_trim_keeps_its_place_among_the_writes_but_not_its_frame() -> None:
     bench = _thin()
     bench.vdisk.is_held = True
-    assert bench.receive(_trim((7, 1), (100, 1)))
+    trim = memoryview(bytearray(_trim((7, 1), (100, 1))))
+    assert not bench.target.receive(trim, bench.port)
+    # As the kernel does, once the frame's memory is its own again.
+    trim[:] = bytes(len(trim))
     bench.receive(read_ext(100, 1))
     bench.receive(read_ext(50, 1))
     # The read beside it is done, the one of a trimmed sector waits.
@@ -272,35 +285,108 @@ def test_a_trim_keeps_its_place_among_the_writes() -> None:
     trimmed, read = bench.port.take()
     assert trimmed == _TRIMMED
     assert read[36:] == bytes(512)
-    assert len(bench.port.released) == 1
+    assert bench.port.released == []
 
 
-def test_only_so_many_trims_are_taken_on() -> None:
+def _verify(client: str = CLIENT_MAC, lba: int = 0) -> bytes:
+    """READ VERIFY of 256 sectors."""
+    header = REQUEST.replace(CLIENT_MAC, client)
+    return ata(f"00 00 00 40 {lba:02x}0000e00000 0000", header=header)
+
+
+def _later(registers: str, client: str = CLIENT_MAC) -> bytes:
+    """AoE's error 3: the client is to try again."""
+    return ata_reply(registers, header=f"{client} 020000000001 88a2 1c 03 0001 01")
+
+
+_ABORTED_TRIM = ata_reply("41 04 01 41 000000000000 0000")
+
+
+def test_a_trim_that_cannot_be_is_aborted_at_once_whatever_else_waits() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.vdisk.is_held = True
+    for _ in range(MAX_COMMANDS_OF_HOST):
+        bench.receive(_verify())
+    assert bench.exchange(_trim((10, 2))) == [_ABORTED_TRIM]
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+
+
+def test_a_trim_that_opens_the_session_is_aborted_all_the_same() -> None:
+    bench = Bench()
+    bench.lun.held_opcodes = {Opcode.TEST_UNIT_READY}
+    assert bench.exchange(_trim((10, 2))) == []
+    bench.lun.held_opcodes.clear()
+    bench.lun.release()
+    assert bench.port.take() == [_ABORTED_TRIM]
+    assert Opcode.UNMAP not in bench.lun.opcodes()
+
+
+@pytest.mark.parametrize(
+    ("request_", "refused"),
+    [
+        (_verify(), "00 00 00 40 000000e00000 0000"),
+        (_trim((8, 1)), "41 01 01 06 000000000000 0000"),
+        (ata("00 00 00 e0 000000a00000 0000"), "00 00 00 e0 000000a00000 0000"),
+        (ata("00 82 00 ef 000000a00000 0000"), "00 82 00 ef 000000a00000 0000"),
+    ],
+    ids=["VERIFY", "TRIM", "STANDBY", "SET FEATURES"],
+)
+def test_only_so_many_long_commands_of_a_host_are_taken_on(request_: bytes, refused: str) -> None:
     bench = _thin()
     bench.vdisk.is_held = True
-    for lba in range(8):
-        bench.receive(_trim((lba, 1)))
+    for lba in range(MAX_COMMANDS_OF_HOST):
+        bench.receive(_verify(lba=lba))
     assert bench.port.take() == []
-    header = "020000000002 020000000001 88a2 1c 03 0001 01"
-    assert bench.exchange(_trim((8, 1))) == [
-        ata_reply("41 01 01 06 000000000000 0000", header=header)
-    ]
-    while bench.vdisk.held:
-        bench.vdisk.release()
-    assert bench.port.take() == [_TRIMMED] * 8
+    assert bench.exchange(request_) == [_later(refused)]
+    # Other hosts, and other commands, are not held up.
+    assert bench.exchange(_verify(OTHER_CLIENT_MAC), read_ext(7, 1))[0][27] == 0x40
     bench.vdisk.is_held = False
-    assert bench.exchange(_trim((8, 1))) == [_TRIMMED]
+    bench.vdisk.release_all()
+    assert len(bench.port.take()) == MAX_COMMANDS_OF_HOST + 1
+    (reply,) = bench.exchange(request_)
+    assert reply[14] == 0x18
+    assert bench.port.allocated == 0
+
+
+def test_long_commands_of_all_hosts_together_are_bounded() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.vdisk.is_held = True
+    for number in range(MAX_COMMANDS):
+        bench.receive(_verify(f"0200000001{number:02x}"))
+    assert bench.exchange(_verify()) == [_later("00 00 00 40 000000e00000 0000")]
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+    assert len(bench.port.take()) == MAX_COMMANDS
+
+
+def test_what_fails_with_its_session_makes_room_for_others() -> None:
+    bench = Bench()
+    away = (Status.CHECK_CONDITION, Sense(0x04, 0x4400))
+    bench.lun.answers[Opcode.TEST_UNIT_READY] = [away] * (MAX_COMMANDS_OF_HOST + 1)
+    replies = bench.exchange(*[_verify()] * (MAX_COMMANDS_OF_HOST + 1))
+    assert [reply[27] for reply in replies] == [0x61] * (MAX_COMMANDS_OF_HOST + 1)
 
 
 def test_only_so_many_long_commands_run_at_once() -> None:
     bench = Bench()
     bench.log_in()
     bench.vdisk.is_held = True
-    for _ in range(100):
-        bench.receive(ata("00 00 00 40 000000e00000 0000"))
+    for _ in range(10):
+        bench.receive(_verify())
     assert bench.lun.opcodes() == [Opcode.VERIFY_16] * 4
-    # Others are not held up.
     bench.vdisk.is_held = False
-    assert len(bench.exchange(read_ext(7, 1))) == 1
     bench.vdisk.release_all()
-    assert bench.port.take() == [ata_reply("00 00 00 40 000000e00000 0000")] * 100
+    assert bench.port.take() == [ata_reply("00 00 00 40 000000e00000 0000")] * 10
+
+
+def test_verifies_of_one_host_stop_no_other() -> None:
+    bench = RingBench(slots=2048)
+    bench.exchange(read_ext(0, 2), _verify(OTHER_CLIENT_MAC))
+    bench.lun.held_opcodes = {Opcode.VERIFY_16}
+    refused = bench.exchange(*[_verify(OTHER_CLIENT_MAC)] * 1100)
+    assert len(refused) == 1100 - MAX_COMMANDS_OF_HOST
+    assert len(bench.exchange(read_ext(0, 2))) == 1
+    bench.close()

@@ -10,7 +10,7 @@ import pytest
 
 from bridges.aoe.address import Address
 from bridges.aoe.ordering import Ranged, WriteOrder
-from bridges.aoe.trim import Range, TrimPlace, Trims, can_trim, trim_ranges, unmap_lists
+from bridges.aoe.trim import Range, TrimPlace, can_trim, trim_ranges, unmap_lists
 from bridges.exchange import Request, run_blocking
 from bridges.lun import LunInfo, probe
 from bridges.recovery import Reply, reply_of
@@ -108,7 +108,7 @@ class _Write:
 
 
 def _place(order: WriteOrder, *ranges: Range) -> TrimPlace:
-    return TrimPlace(Address(1, 1), Trims(order), ranges, durable=True)
+    return TrimPlace(Address(1, 1), order, ranges, durable=True)
 
 
 def test_a_trim_waits_for_every_write_before_it_and_holds_up_those_behind_it() -> None:
@@ -134,6 +134,41 @@ def test_a_trim_that_nothing_stands_before_begins_at_once() -> None:
     place.enter(lambda: begun.append(True))
     assert begun == [True]
     assert (place.address, place.durable) == (Address(1, 1), True)
-    # One of nothing has no place to take.
+    # One of nothing waits for nobody.
     _place(order).enter(lambda: begun.append(True))
     assert begun == [True, True]
+    assert order.enter(_Write(0))
+
+
+_HUGE = tuple((number << 20, (number << 20) + 0xFFFF) for number in range(64))
+
+
+def test_a_trim_takes_one_entry_in_the_order_however_much_it_names() -> None:
+    order, begun = WriteOrder(), list[bool]()
+    place = _place(order, *_HUGE)
+    place.enter(lambda: begun.append(True))
+    assert sum(map(len, order.writes.values())) == 1
+    place.order.leave(_Write(0))
+    assert order.writes == {}
+
+
+@pytest.mark.parametrize(
+    ("lba", "end_lba", "overlaps"),
+    [
+        (0, 5, False),
+        (0, 6, True),
+        (5, 6, True),
+        (9, 10, True),
+        (10, 20, False),
+        (10, 21, True),
+        (24, 99, True),
+        (25, 99, False),
+        (0, 99, True),
+    ],
+)
+def test_ranges_overlap_where_they_share_a_sector(lba: int, end_lba: int, overlaps: bool) -> None:
+    order = WriteOrder()
+    place = _place(order, (5, 10), (20, 25))
+    assert place.overlaps(lba, end_lba) is overlaps
+    assert place.overlaps_any(_place(order, (lba, end_lba))) is overlaps
+    assert _place(order, (lba, end_lba), (1000, 2000)).overlaps_any(place) is overlaps
