@@ -104,6 +104,51 @@ def test_a_crash_on_the_way_leaves_the_old_state(
     assert file.load() == TargetState(b"new")
 
 
+def _break_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no folder be synced any more."""
+    fsync = os.fsync
+
+    def broken(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+
+
+@pytest.mark.parametrize("before", [_STATE, None], ids=["old state", "no state"])
+def test_a_state_whose_name_is_not_on_the_disk_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: TargetState | None
+) -> None:
+    file = _file(tmp_path)
+    if before is not None:
+        file.store(before)
+    files = list(tmp_path.iterdir())
+    _break_folders(monkeypatch)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.store(TargetState(b"new"))
+    assert file.load() == (before or TargetState())
+    assert list(tmp_path.iterdir()) == files
+
+
+def test_a_state_that_cannot_be_taken_back_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _file(tmp_path)
+    _break_folders(monkeypatch)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "unlink", full)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.store(TargetState(b"new"))
+    assert caplog.messages == [
+        f"{file.path}: has a change that was refused as it could not be made durable: "
+        "Read-only file system"
+    ]
+
+
 _LONG = "00" * 1025
 _MANY = ["02:00:00:00:00:01"] * 256
 
@@ -151,6 +196,33 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateFileError, match=r"file: File exists"):
         _file(tmp_path / "file").load()
+
+
+def test_a_folder_that_nothing_can_be_made_in_is_named() -> None:
+    # What the kernel says of /proc is ENOENT.
+    with pytest.raises(StateFileError, match=r"/proc/nothing.*: No such file or directory"):
+        _file(Path("/proc/nothing/here")).load()
+
+
+def test_the_names_of_new_folders_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+    )
+    _file(tmp_path / "a" / "b").load()
+    assert synced == [tmp_path, tmp_path / "a"]
+    _file(tmp_path / "a" / "b").load()
+    assert len(synced) == 2
+
+
+def test_a_new_folder_that_cannot_be_synced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break_folders(monkeypatch)
+    with pytest.raises(StateFileError, match=f"{tmp_path}: Input/output error"):
+        _file(tmp_path / "a").load()
 
 
 def test_storing_in_the_background_tells_when_it_is_done(tmp_path: Path) -> None:
