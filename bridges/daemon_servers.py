@@ -140,6 +140,7 @@ def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> Ao
         raise ConfigError(section.location, f"target {error}") from error
     except StateFileError as error:
         raise ConfigError(section.location, f"target {section.name}: {error}") from error
+    parts.on_reload(target.look_at_size)
     target.durable = section.attributes.durable
     if not target.durable:
         _log.warning(

@@ -49,6 +49,7 @@ from bridges.aoe.trim import TrimPlace, can_trim, trim_ranges
 from bridges.aoe.wire import AoeError, AtaArgument, ConfigCommand, Header
 from bridges.lun import LunInfo
 from bridges.sparing_log import SparingLog
+from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.target import Target, TargetError
 
 _log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class AoeTarget:
     ) -> None:
         """Raises ValueError for an address that cannot be used, AoeTargetError for a target."""
         address.check()
-        _check_block_size(address, target)
+        self._unit = _checked_unit(address, target)
         self.address = address
         self.durable = True
         self.order = WriteOrder()
@@ -99,7 +100,8 @@ class AoeTarget:
         self._administration = Administration(
             address, state, self._ports, self._when_fenced, may_edit=policy.in_band_editing
         )
-        self._block_count: int | None = None
+        # As it was announced last.
+        self._block_count = self._unit.block_count
         administration = self._administration
         self._commands = {
             int(wire.Command.ISSUE_ATA_COMMAND): _CommandRow(wire.ATA_DATA_OFFSET, self._issue_ata),
@@ -311,10 +313,20 @@ class AoeTarget:
         for port in self._ports:
             port.forget_flows()
 
+    def look_at_size(self) -> None:
+        """Announce a new capacity that no session may ever hear of.
+
+        Linux looks at a disk's size while nobody has it open, and sends no command then.
+        """
+        self._take_block_count(self._unit.block_count)
+
     def _take_info(self, info: LunInfo) -> None:
+        self._take_block_count(info.block_count)
+
+    def _take_block_count(self, block_count: int) -> None:
         """Announce a new capacity once, though every session's LUN client tells of it."""
-        before, self._block_count = self._block_count, info.block_count
-        if before not in (None, info.block_count):
+        if block_count != self._block_count:
+            self._block_count = block_count
             self._announce_everywhere()
 
 
@@ -339,7 +351,7 @@ def _has_its_data(request: AtaRequest, frame: memoryview) -> bool:
     )
 
 
-def _check_block_size(address: Address, target: Target) -> None:
+def _checked_unit(address: Address, target: Target) -> LogicalUnit:
     try:
         unit = served_lun(target.luns).unit
     except AoeTargetError as error:
@@ -349,3 +361,4 @@ def _check_block_size(address: Address, target: Target) -> None:
             f"{address}: device {unit.name} has blocks of {1 << unit.block_shift} bytes: "
             f"expected {wire.SECTOR_BYTES}, because AoE has no other"
         )
+    return unit

@@ -112,6 +112,7 @@ def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:
 
     asyncio.run(run())
     backend.close()
+    assert [getattr(hook, "__name__", "") for hook in hooks] == ["look_at_size"]
 
 
 def test_aoe_does_not_start_with_a_state_that_cannot_be_understood(tmp_path: Path) -> None:

@@ -48,6 +48,30 @@ def test_identify_after_a_resize_has_the_new_capacity_and_everybody_hears_of_it(
     assert reply[36:][200:208] == (2048).to_bytes(8, "little")
 
 
+def test_a_resize_that_no_command_meets_is_announced_once() -> None:
+    bench = Bench()
+    bench.target.look_at_size()
+    assert bench.port.take() == []
+    bench.vdisk.new_block_count = 2048
+    bench.lun.unit.resync_size()
+    bench.target.look_at_size()
+    bench.target.look_at_size()
+    assert bench.port.take() == [padded(ANNOUNCEMENT)]
+    (reply,) = bench.exchange(ata("00 00 01 ec 000000a00000 0000"))
+    assert int.from_bytes(reply[36 + 200 : 36 + 208], "little") == 2048
+
+
+def test_a_resize_that_a_session_has_yet_to_meet_is_announced_once() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.vdisk.new_block_count = 2048
+    bench.lun.unit.resync_size()
+    bench.target.look_at_size()
+    replies = bench.exchange(ata("00 00 01 ec 000000a00000 0000"))
+    assert [reply[19] for reply in replies] == [1, 0]
+    assert int.from_bytes(replies[1][36 + 200 : 36 + 208], "little") == 2048
+
+
 def test_a_resize_is_announced_once_for_all_initiators() -> None:
     bench = Bench()
     other = REQUEST.replace(CLIENT_MAC, OTHER_CLIENT_MAC)
