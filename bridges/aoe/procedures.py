@@ -74,8 +74,9 @@ def _trim(task: Task) -> Exchange[Outcome]:
             return NOT_FOUND
     for parameters in unmap_lists(ranges, task.lun.info):
         succeed((yield Request(cdb.unmap(len(parameters)), data_out=memoryview(parameters))))
-    # Zeros that a power failure turns back into data would be no zeros.
-    if task.durable and task.lun.info.has_volatile_cache:
+    # Zeros that a power failure turns back into data would be no zeros. Even where WCE was 0:
+    # somebody may have set it, of which only the next command is told.
+    if task.durable:
         succeed((yield Request(cdb.synchronize_cache_16())))
     return SUCCESS
 

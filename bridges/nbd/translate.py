@@ -193,9 +193,15 @@ def _transfer_limit(info: LunInfo) -> int:
 
 
 def flush(info: LunInfo) -> Exchange[None]:
-    """FLUSH: SYNCHRONIZE CACHE of everything; without a volatile cache there is nothing to do."""
-    if info.has_volatile_cache:
-        succeed((yield Request(cdb.synchronize_cache_16())))
+    """FLUSH: SYNCHRONIZE CACHE of everything."""
+    yield from _synchronize_cache(info, 0, 0)
+
+
+def _synchronize_cache(info: LunInfo, lba: int, blocks: int) -> Exchange[None]:
+    # Even where WCE was 0: somebody may have set it, of which only the next command is told.
+    reply = yield Request(cdb.synchronize_cache_16(lba, blocks))
+    if isinstance(reply, ScsiError) and (info.has_volatile_cache or not reply.is_refusal):
+        raise reply
 
 
 def _sync_bytes(info: LunInfo, offset_bytes: int, length_bytes: int) -> Exchange[None]:
@@ -205,9 +211,8 @@ def _sync_bytes(info: LunInfo, offset_bytes: int, length_bytes: int) -> Exchange
 
 
 def _sync_range(info: LunInfo, lba: int, blocks: int) -> Exchange[None]:
-    if info.has_volatile_cache and blocks:
-        length = blocks if blocks <= _UINT32_MAX else 0
-        succeed((yield Request(cdb.synchronize_cache_16(lba, length))))
+    if blocks:
+        yield from _synchronize_cache(info, lba, blocks if blocks <= _UINT32_MAX else 0)
 
 
 def trim(info: LunInfo, offset_bytes: int, length_bytes: int, *, fua: bool) -> Exchange[None]:

@@ -133,6 +133,14 @@ def test_trim_that_fails_is_told() -> None:
     assert bench.exchange(_trim((10, 2))) == [ata_reply("41 04 01 61 000000000000 0000")]
 
 
+def test_trim_is_stable_though_the_cache_was_off_when_the_session_began() -> None:
+    bench = Bench(FaultyVdisk(is_thin=True, write_through=True))
+    bench.log_in()
+    bench.vdisk.has_volatile_cache, bench.lun.unit.is_write_through = True, False
+    assert bench.exchange(_trim((10, 2))) == [_TRIMMED]
+    assert bench.vdisk.names[-2:] == ["unmap", "sync"]
+
+
 def test_durable_off_leaves_a_trim_to_the_cache() -> None:
     bench = _thin()
     bench.target.durable = False

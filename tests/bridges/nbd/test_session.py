@@ -24,7 +24,9 @@ from tests.bridges.nbd.proto import (
     WRITE,
     WRITE_ZEROES,
 )
+from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk, pattern
+from tests.scsi_backend.initiator import assert_check_condition, connect_unit
 
 BLOCK = 512
 DISK = 1024 * BLOCK
@@ -109,12 +111,24 @@ def test_flush_ignores_offset_and_length(link: Link) -> None:
 
 
 @pytest.mark.parametrize("is_write_through", [True, False])
-def test_flush_without_a_volatile_cache_sends_no_cdb(
+def test_flush_is_sent_though_there_was_no_volatile_cache(
     open_link: OpenLink, is_write_through: bool
 ) -> None:
     link = open_link(FaultyVdisk(write_through=is_write_through, nv_cache=not is_write_through))
     assert link.ask(link.request(FLUSH, 1)) == [(1, 0)]
-    assert link.cdbs == []
+    assert link.cdbs == ["91000000000000000000000000000000"]
+
+
+def test_flush_reaches_a_cache_that_was_turned_on_meanwhile(open_link: OpenLink) -> None:
+    link = open_link(FaultyVdisk(write_through=True))
+    other = connect_unit(link.lun.unit)
+    assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "06/29/00")
+    wce_on = bytes(4) + bytes.fromhex("081204") + bytes(17)
+    other.good(cdbs.raw("151000001800"), wce_on)
+    other.good(cdbs.block(cdbs.WRITE, 16, 7, 1), bytes(512))
+    assert link.vdisk.names == ["write_now"]
+    assert link.ask(link.request(FLUSH, 1)) == [(1, 0)]
+    assert link.vdisk.names == ["write_now", "sync"]
 
 
 def test_trim_unmaps(open_link: OpenLink) -> None:

@@ -154,7 +154,7 @@ def test_without_a_fua_bit_the_touched_blocks_are_synchronized() -> None:
     ]
     write_through = replace(NO_FUA, has_volatile_cache=False)
     log = Blocks().run(translate.write(write_through, 3, payload, fua=True))
-    assert SYNC not in [code for code, _, _, _ in log]
+    assert log[-1] == (SYNC, 0, 0, 3)
 
 
 def test_zeros_with_fua_synchronize_all_touched_blocks() -> None:
