@@ -10,12 +10,13 @@ Source: AoEr11 3.2 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from bridges.aoe import mac_mask, query_config, reserve, wire
 from bridges.aoe.address import Address
+from bridges.aoe.fence import Fences
 from bridges.aoe.mac_mask import MaskAnswer
 from bridges.aoe.operation import Port
 from bridges.aoe.state import KeptState
@@ -40,8 +41,7 @@ class Administration:
     """Answers requests for one target.
 
     ``ports`` are those that the target is served on, ``may_edit`` says whether frames may change
-    it. ``when_fenced(then)`` calls back once no command of a source that the reserve list excludes
-    is under way any more: a host that fences another off relies on that.
+    it. ``fences`` wait for the commands of sources that the reserve list excludes.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Administration:
         address: Address,
         state: KeptState,
         ports: Sequence[Port],
-        when_fenced: Callable[[Callable[[], None]], None],
+        fences: Fences,
         *,
         may_edit: bool,
     ) -> None:
         self._address = address
         self._state = state
         self._ports = ports
-        self._when_fenced = when_fenced
+        self._fences = fences
         self._may_edit = may_edit
 
     def query_config(self, frame: memoryview, header: Header, port: Port) -> bool:
@@ -167,14 +167,19 @@ class Administration:
         return False
 
     def _set_reserve(self, argument: ReserveArgument, header: Header, port: Port) -> None:
-        reply = self._begin_change(header, port)
+        reply = None if self._fences.is_full else self._begin_change(header, port)
         if reply is None:
             return
 
         def done(answer: int | OSError) -> None:
             error = AoeError.DEVICE_UNAVAILABLE if isinstance(answer, OSError) else answer
             shown = self._reserve_argument(argument.command, _mtu_of(reply, port))
-            self._when_fenced(partial(self._send, reply, port, shown, error))
+            send = partial(self._send, reply, port, shown, error)
+            if error:
+                send()
+            else:
+                # Who fences another host off relies on it that nothing of that host is to come.
+                self._fences.wait(send)
 
         self._state.change(partial(reserve.reserve, argument, header.source), done)
 

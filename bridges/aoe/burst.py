@@ -72,6 +72,7 @@ class Burst(Command):
         "_frames",
         "blockers",
         "count",
+        "counted",
         "first_out",
         "first_slot",
         "flow",
@@ -193,7 +194,7 @@ class Burst(Command):
         if self.is_kept:
             return
         self.is_kept = True
-        self.flow.initiator.outstanding += self.count
+        self.counted = self.flow.initiator.outstanding.begin(self.count)
         self.port.pending += self.count
         self.tags = self.read_tags()
         if self.is_write:
@@ -236,12 +237,13 @@ class Burst(Command):
         """Let go of everything; the replies are with the port."""
         self.is_done = True
         if self.is_kept:
-            self.flow.initiator.outstanding -= self.count
             self.port.pending -= self.count
             if self.is_write:
                 self.port.rx.release(self.first_slot, self.count)
         if self.is_in_order:
             self.flow.order.leave(self)
+        if self.is_kept:
+            self.counted.end(self.count)
 
     def render(self) -> None:
         """Put the replies into the outbox, which has room for them."""

@@ -23,6 +23,7 @@ from bridges.aoe.sessions import Initiator
 from bridges.aoe.translate import to_cdb
 from bridges.aoe.trim import Range
 from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES, set_ata_success, set_remaining
+from bridges.exchange import Exchange
 from bridges.lun_client import LunClient
 from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.servers.command import Command
@@ -83,6 +84,7 @@ class AtaOperation:
     """A command in flight. It is ``is_done`` once the reply is with the port."""
 
     __slots__ = (
+        "_counted",
         "_frame",
         "_initiator",
         "_owner",
@@ -130,7 +132,8 @@ class AtaOperation:
         self.followers: list[Ranged] = []
         self.is_done = False
         self.is_frame_kept = False
-        initiator.outstanding += 1
+        is_harmless = request.command.function is Function.IDENTIFY
+        self._counted = initiator.outstanding.begin(is_harmless=is_harmless)
 
     def start(self) -> None:
         """Submit the command, as soon as the initiator's session is open."""
@@ -151,14 +154,22 @@ class AtaOperation:
         cdb = to_cdb(request, durable=self._owner.durable)
         client.nexus.submit(Command(cdb, data_in, data_out, self._complete))
 
-    def reject(self, reply: Reply) -> None:
+    def reject(self, error: ScsiError) -> None:
         """See ``Waiting.reject``."""
-        self._fail(self._outcome(reply), reply.sense)
+        self._note_failure(error)
+        self._fail(self._outcome(error.reply), error.reply.sense)
 
     def _run(self, procedure: Procedure, client: LunClient) -> None:
         policy, durable = self._initiator.terms.policy, self._owner.durable
         exchange = procedure(Task(self._request, self._ranges, client, policy, durable))
-        self._initiator.terms.gate.enter(partial(client.run, exchange, self._finish))
+        self._initiator.terms.gate.enter(partial(self._let_through, client, exchange))
+
+    def _let_through(self, client: LunClient, exchange: Exchange[Outcome]) -> None:
+        # Whoever has fenced this host off meanwhile waits for what it has under way.
+        if self._initiator.is_fenced:
+            self._finish(RESERVED)
+        else:
+            client.run(exchange, self._finish)
 
     def _finish(self, outcome: Outcome | ScsiError) -> None:
         self._initiator.terms.gate.leave()
@@ -207,9 +218,11 @@ class AtaOperation:
             _log.error("%s: data of earlier writes are lost", text)
         else:
             self._initiator.terms.failures.log(text)
-        if sense is not None and sense.code == _MEDIUM_CHANGED:
+        client = self._initiator.client
+        # Without a client it is the session that could not be opened.
+        if client is not None and sense is not None and sense.code == _MEDIUM_CHANGED:
             # Not retried: what was meant for one medium must not be written to another.
-            self._client.refresh(_nothing)
+            client.refresh(_nothing)
 
     def _succeed(self, sense: Sense | None = None) -> None:
         command, reply = self._request.command, self._reply
@@ -241,13 +254,13 @@ class AtaOperation:
 
     def _end(self, length_bytes: int) -> None:
         self.is_done = True
-        self._initiator.outstanding -= 1
         self._port.send(self._reply, length_bytes)
         if self.is_frame_kept:
             self._port.release(self._frame)
         if self._procedure is not None:
             self._initiator.terms.gate.depart(self._initiator.name)
         self._owner.order.leave(self)
+        self._counted.end()
 
 
 def _nothing() -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from bridges.aoe.availability import Availability
+from bridges.aoe.fence import Commands, Outstanding
 from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
 from bridges.lun import LunInfo
 from bridges.lun_client import Clock, LunClient
-from bridges.recovery import Reply, ScsiError
+from bridges.recovery import ScsiError
 from bridges.sparing_log import SparingLog
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target, TargetError
@@ -27,8 +27,6 @@ from scsi_backend.target.target import Target, TargetError
 LunT = TypeVar("LunT")
 
 MAX_SESSIONS: Final = 1024
-# How often to look whether commands that a fence waits for are done.
-_FENCE_POLL_S: Final = 0.005
 
 
 class Timer(Protocol):
@@ -64,8 +62,8 @@ class Waiting(Protocol):
     def start(self) -> None:
         """Begin to execute."""
 
-    def reject(self, reply: Reply) -> None:
-        """End: the LUN answered the session's first commands like this."""
+    def reject(self, error: ScsiError) -> None:
+        """End: this is how one of the session's first commands ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +76,13 @@ class Terms:
     gate: Gate
     # Of commands that failed for good. One for all: source addresses are easily made up.
     failures: SparingLog
+    # Whether the disk is reserved for others than this source.
+    fences: Callable[[bytes], bool]
 
 
 class Initiator:
-    """One initiator. ``client`` is None while its session opens; ``outstanding`` counts commands
-    that keep it from being forgotten. Each command sets ``is_heard``, but the one that opens the
+    """One initiator. ``client`` is None while its session opens; commands that are ``outstanding``
+    keep it from being forgotten. Each command sets ``is_heard``, but the one that opens the
     session does not: who sends no other is the first to go. ``is_known`` is set by the first look.
     """
 
@@ -92,22 +92,29 @@ class Initiator:
         "client",
         "is_heard",
         "is_known",
+        "mac",
         "name",
         "outstanding",
         "session",
         "terms",
     )
 
-    def __init__(self, name: str, session: Session, terms: Terms) -> None:
-        self.name = name
+    def __init__(self, mac: bytes, session: Session, terms: Terms) -> None:
+        self.mac = mac
+        self.name = session.initiator_name
         self.session = session
         self.terms = terms
         self.client: LunClient | None = None
-        self.outstanding = 0
+        self.outstanding = Outstanding()
         self.is_heard = False
         self.is_known = False
-        self._failure: Reply | None = None
+        self._failure: ScsiError | None = None
         self._waiting: list[Waiting] = []
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the disk is reserved for others."""
+        return self.terms.fences(self.mac)
 
     def wait(self, command: Waiting) -> None:
         """Start a command once the session is open, or reject it once that has failed."""
@@ -122,11 +129,11 @@ class Initiator:
         for command in self._take_waiting():
             command.start()
 
-    def failed(self, reply: Reply) -> None:
+    def failed(self, error: ScsiError) -> None:
         """Reject what has waited."""
-        self._failure = reply
+        self._failure = error
         for command in self._take_waiting():
-            command.reject(reply)
+            command.reject(error)
 
     def _take_waiting(self) -> list[Waiting]:
         waiting, self._waiting = self._waiting, []
@@ -160,6 +167,8 @@ class Sessions:
         self._limit = limit
         self._timer: Timer | None = None
         self._by_mac: OrderedDict[bytes, Initiator] = OrderedDict()
+        # Of those whose session has ended.
+        self._left_behind: list[tuple[bytes, Commands]] = []
 
     def __len__(self) -> int:
         return len(self._by_mac)
@@ -173,7 +182,6 @@ class Sessions:
         if found is None:
             return self._open(mac)
         found.is_heard = True
-        self._by_mac.move_to_end(mac)
         return found
 
     def opened(self, mac: bytes) -> Initiator | None:
@@ -186,21 +194,23 @@ class Sessions:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._left_behind = [each for each in self._left_behind if each[1].count]
         while self._by_mac:
-            self._by_mac.popitem()[1].session.close()
+            mac, initiator = self._by_mac.popitem()
+            self._left_behind += ((mac, each) for each in initiator.outstanding.so_far())
+            initiator.session.close()
         self._on_gone()
 
     def _open(self, mac: bytes) -> Initiator:
         if len(self._by_mac) >= self._limit:
             self._forget_oldest()
-        name = mac.hex(":")
-        session = self._target.open_session(name)
+        session = self._target.open_session(mac.hex(":"))
         try:
             client = LunClient(served_lun(session.nexuses), self._clock)
         except AoeTargetError:
             session.close()
             raise
-        initiator = self._by_mac[mac] = Initiator(name, session, self._terms)
+        initiator = self._by_mac[mac] = Initiator(mac, session, self._terms)
         self._watch()
 
         def finish(error: ScsiError | None) -> None:
@@ -210,7 +220,7 @@ class Sessions:
                 initiator.opened(client)
             else:
                 self._drop(mac, initiator)
-                initiator.failed(error.reply)
+                initiator.failed(error)
 
         client.open(finish)
         return initiator
@@ -246,17 +256,18 @@ class Sessions:
                 self._drop(mac, initiator)
         self._watch()
 
-    def when_idle(self, is_meant: Callable[[bytes], bool], then: Callable[[], None]) -> None:
-        """Call back once no command of the initiators that are meant is under way any more."""
-        if any(initiator.outstanding and is_meant(mac) for mac, initiator in self._by_mac.items()):
-            self._clock.call_later(_FENCE_POLL_S, partial(self.when_idle, is_meant, then))
-        else:
-            then()
+    def so_far(self, is_meant: Callable[[bytes], bool]) -> list[Commands]:
+        """Return what initiators that are meant have under way; see ``Outstanding.so_far``."""
+        found = [each for mac, each in self._left_behind if each.count and is_meant(mac)]
+        for mac, initiator in self._by_mac.items():
+            if is_meant(mac):
+                found += initiator.outstanding.so_far()
+        return found
 
 
 def _may_go(initiator: Initiator) -> bool:
     """Whether an initiator has had its second chance; take that from it."""
-    if initiator.outstanding or initiator.client is None:
+    if initiator.outstanding.is_any or initiator.client is None:
         return False
     was_heard, initiator.is_heard = initiator.is_heard, False
     return not was_heard

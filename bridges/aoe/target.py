@@ -31,6 +31,7 @@ from bridges.aoe.ata import (
 from bridges.aoe.ata_codes import SIGNATURE_OPCODES, AtaOpcode
 from bridges.aoe.availability import Availability
 from bridges.aoe.errors import ABORTED, RESERVED, UNAVAILABLE, Outcome, put_outcome
+from bridges.aoe.fence import Commands, Fences
 from bridges.aoe.gate import Gate
 from bridges.aoe.operation import AtaOperation, Port
 from bridges.aoe.ordering import WriteOrder
@@ -92,13 +93,15 @@ class AoeTarget:
         self._ports: list[Port] = []
         self._availability = Availability(self._availability_changed)
         self._gate = Gate(_MAX_LONG_COMMANDS)
-        terms = Terms(policy, self._availability, self._gate, SparingLog(clock.time, _log.warning))
-        self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
         state = state or KeptState()
         state.on_change = self._state_changed
         self._admission = Admission(policy.access, state.value)
+        failures = SparingLog(clock.time, _log.warning)
+        terms = Terms(policy, self._availability, self._gate, failures, self._admission.fences)
+        self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
+        fences = Fences(self._fenced_commands)
         self._administration = Administration(
-            address, state, self._ports, self._when_fenced, may_edit=policy.in_band_editing
+            address, state, self._ports, fences, may_edit=policy.in_band_editing
         )
         # As it was announced last.
         self._block_count = self._unit.block_count
@@ -298,8 +301,8 @@ class AoeTarget:
         if (before.mask_list, before.reserve_list) != (after.mask_list, after.reserve_list):
             self._forget_flows()
 
-    def _when_fenced(self, then: Callable[[], None]) -> None:
-        self._sessions.when_idle(self._admission.fences, then)
+    def _fenced_commands(self) -> list[Commands]:
+        return self._sessions.so_far(self._admission.fences)
 
     def _availability_changed(self) -> None:
         self._forget_flows()

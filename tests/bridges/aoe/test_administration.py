@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from bridges.aoe.fence import MAX_FENCES
 from scsi_backend.t10.opcodes import Opcode
 from tests.bridges.aoe.bench import (
     ANNOUNCEMENT,
@@ -242,8 +243,98 @@ def test_a_reservation_is_answered_when_nothing_of_the_excluded_is_under_way_any
     bench.clock.pass_time(1)
     assert bench.port.take() == []
     bench.lun.release()
-    bench.clock.pass_time(1)
     written, reserved = bench.port.take()
     assert written[14:28] == bytes.fromhex("1800 0001 01 00") + bytes.fromhex(TAG + "41000040")
     assert reserved == answer(f"01 01 {_A}", 3)
+    # That of the sessions.
     assert bench.clock.pending == 1
+
+
+def _with_a_late_write_of_b() -> Bench:
+    """A bench on which a write of host B waits at the device."""
+    bench = Bench()
+    bench.exchange(read_ext(0, 1), _READ_B)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    bench.receive(ata("41 00 01 34 070000000000 0000", b"late" * 128, header=_REQUEST_B))
+    return bench
+
+
+def test_a_reservation_waits_for_writes_that_came_before_the_last_interface_went() -> None:
+    bench = _with_a_late_write_of_b()
+    bench.target.detach(bench.port)
+    bench.target.attach(bench.port)
+    bench.port.take()
+    assert bench.exchange(_reserve(f"02 01 {_A}")) == []
+    bench.lun.release()
+    written, reserved = bench.port.take()
+    assert (written[14:16], written[24:28]) == (b"\x18\0", bytes.fromhex("41000040"))
+    assert reserved == answer(f"02 01 {_A}", 3)
+
+
+def test_a_refused_reservation_is_told_at_once() -> None:
+    bench = _with_a_late_write_of_b()
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == []
+    # B has not got it, and its own write still waits.
+    expected = answer(f"01 01 {_A}", 3, error_reply(6, _REPLY_B))
+    assert bench.exchange(_reserve(f"01 01 {_B}", _REQUEST_B)) == [expected]
+
+
+def test_a_release_is_told_at_once() -> None:
+    bench = _with_a_late_write_of_b()
+    bench.receive(_reserve(f"01 01 {_A}"))
+    assert bench.exchange(_reserve("01 00")) == [answer("01 00", 3)]
+
+
+_IDENTIFY_B = ata("00 00 01 ec 000000a00000 0000", header=_REQUEST_B)
+
+
+def test_a_reservation_does_not_wait_for_an_identify() -> None:
+    bench = Bench()
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.TEST_UNIT_READY}
+    bench.receive(_IDENTIFY_B)
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
+    bench.receive(_IDENTIFY_B)
+    assert bench.exchange(_reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
+    assert len(bench.lun.held) == 2
+
+
+def test_a_host_that_is_let_in_again_holds_up_no_reservation_by_what_it_does_then() -> None:
+    bench = _with_a_late_write_of_b()
+    bench.receive(_reserve(f"01 01 {_A}"))
+    assert bench.exchange(_reserve("02 00", _REQUEST_B)) == [answer("02 00", 3, _REPLY_B)]
+    bench.receive(ata("41 00 01 34 090000000000 0000", bytes(512), header=_REQUEST_B))
+    assert len(bench.lun.held) == 2
+    bench.lun.release()
+    written, reserved = bench.port.take()
+    assert written[28] == 7
+    assert reserved == answer(f"01 01 {_A}", 3)
+
+
+def test_a_flood_of_reservations_is_not_hoarded_while_they_wait() -> None:
+    bench = _with_a_late_write_of_b()
+    before = bench.port.allocated
+    for _ in range(1000):
+        bench.receive(_reserve(f"02 01 {_A}"))
+    assert bench.port.allocated - before == MAX_FENCES
+    bench.lun.release()
+    assert bench.port.take()[1:] == [answer(f"02 01 {_A}", 3)] * MAX_FENCES
+    assert bench.exchange(_reserve("01 00")) == [answer("01 00", 3)]
+
+
+def test_what_waits_at_the_gate_when_its_host_is_fenced_off_is_refused() -> None:
+    bench = Bench()
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.VERIFY_16}
+    for number in range(10):
+        bench.receive(ata(f"40 00 01 42 {number:02x}0000000000 0000", header=_REQUEST_B))
+    at_once = len(bench.lun.held)
+    assert at_once < 10
+    assert bench.exchange(_reserve(f"02 01 {_A}")) == []
+    while bench.lun.held:
+        bench.lun.release()
+    *replies, reserved = bench.port.take()
+    assert reserved == answer(f"02 01 {_A}", 3)
+    refused = [reply for reply in replies if reply[14:16] == bytes.fromhex("1c06")]
+    assert (len(replies), len(refused)) == (10, 10 - at_once)
+    assert bench.lun.opcodes().count(Opcode.VERIFY_16) == at_once

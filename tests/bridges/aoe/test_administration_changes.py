@@ -11,6 +11,7 @@ import pytest
 from bridges.aoe.acl import AccessList
 from bridges.aoe.policy import Policy
 from bridges.aoe.state import KeptState, TargetState
+from scsi_backend.t10.opcodes import Opcode
 from tests.bridges.aoe.bench import (
     ANNOUNCEMENT,
     BROADCAST_MAC,
@@ -144,6 +145,21 @@ def test_a_change_that_cannot_be_kept_is_refused_and_not_made(name: str) -> None
     assert state.value == TargetState()
     assert len(bench.exchange(_READ_B)) == 1
     assert bench.port.forgotten == 0
+
+
+def test_a_reservation_that_cannot_be_kept_is_refused_at_once() -> None:
+    disk = _Disk()
+    bench = Bench(state=KeptState(None, disk.save))
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    bench.receive(ata("41 00 01 34 070000000000 0000", bytes(512), header=_REQUEST_B))
+    bench.receive(_reserve(f"01 01 {_A}"))
+    disk.pending.pop()(None)
+    # Waits for the write of B.
+    assert bench.port.take() == []
+    bench.receive(_reserve(f"01 02 {_A} {_A}"))
+    disk.pending.pop()(OSError(errno.ENOSPC, "full"))
+    assert bench.port.take() == [answer(f"01 01 {_A}", 3, error_reply(3))]
 
 
 def test_a_flood_of_changes_is_not_hoarded() -> None:

@@ -272,6 +272,20 @@ def test_if_the_session_cannot_be_opened_the_command_fails_as_that_did() -> None
     assert bench.scsi_target.sessions == ()
 
 
+@pytest.mark.parametrize("code", [0x0403, 0x2800])
+def test_a_session_that_cannot_be_opened_is_logged(
+    code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    broken = Sense(0x02 if code == 0x0403 else 0x05, code)
+    bench.lun.answers[Opcode.TEST_UNIT_READY] = [(Status.CHECK_CONDITION, broken)] * 9
+    bench.exchange(read_ext(7, 1), read_ext(7, 1))
+    # The others of this second are counted.
+    (text,) = caplog.messages
+    assert text.startswith("e1.1 from 02:00:00:00:00:02: TEST UNIT READY: ")
+    assert f"{code >> 8:02x}/{code & 0xFF:02x}" in text
+
+
 def test_overlapping_writes_are_done_in_the_order_of_their_arrival() -> None:
     bench = Bench()
     bench.log_in()

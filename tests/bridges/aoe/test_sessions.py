@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from bridges.aoe.availability import Availability
@@ -10,7 +12,7 @@ from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
 from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
 from bridges.lun import LunInfo
-from bridges.recovery import Reply
+from bridges.recovery import Reply, ScsiError
 from bridges.sparing_log import SparingLog
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
@@ -29,14 +31,14 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.reply: Reply | None = None
+        self.error: ScsiError | None = None
 
     def start(self) -> None:
         self.events.append("start")
 
-    def reject(self, reply: Reply) -> None:
+    def reject(self, error: ScsiError) -> None:
         self.events.append("reject")
-        self.reply = reply
+        self.error = error
 
 
 def _log() -> SparingLog:
@@ -44,7 +46,13 @@ def _log() -> SparingLog:
 
 
 def _terms(idle_timeout_s: int = 600) -> Terms:
-    return Terms(Policy(idle_timeout_s=idle_timeout_s), Availability(lambda: None), Gate(4), _log())
+    return Terms(
+        Policy(idle_timeout_s=idle_timeout_s),
+        Availability(lambda: None),
+        Gate(4),
+        _log(),
+        lambda mac: mac == _mac(9),
+    )
 
 
 class _Scene:
@@ -120,7 +128,7 @@ def test_when_the_table_is_full_the_longest_silent_initiator_goes() -> None:
 def test_an_initiator_with_commands_under_way_stays() -> None:
     scene = _Scene(limit=2)
     busy = scene.sessions.of(_mac(1))
-    busy.outstanding = 1
+    busy.outstanding.begin()
     scene.sessions.of(_mac(2))
     scene.sessions.of(_mac(3))
     assert scene.names == ["02:00:00:00:00:01", "02:00:00:00:00:03"]
@@ -162,7 +170,9 @@ def test_commands_are_rejected_if_the_session_cannot_be_opened_and_the_next_one_
     held, _ = scene.lun.held.pop()
     held.check_condition(sense.RESET_OCCURRED)
     assert command.events == ["reject"]
-    assert command.reply == Reply(Status.CHECK_CONDITION, _NOT_READY, 0)
+    assert command.error is not None
+    assert command.error.cdb[0] == Opcode.TEST_UNIT_READY
+    assert command.error.reply == Reply(Status.CHECK_CONDITION, _NOT_READY, 0)
     assert scene.names == []
     late = _Waiting()
     initiator.wait(late)
@@ -232,10 +242,10 @@ def test_a_session_does_not_end_within_the_timeout() -> None:
 def test_a_command_keeps_its_session_however_long_it_takes() -> None:
     scene = _Scene(idle_timeout_s=10)
     initiator = scene.sessions.of(_mac(1))
-    initiator.outstanding = 1
+    command = initiator.outstanding.begin()
     scene.clock.pass_time(100)
     assert len(scene.sessions) == 1
-    initiator.outstanding = 0
+    command.end()
     scene.clock.pass_time(20)
     assert len(scene.sessions) == 0
 
@@ -280,32 +290,66 @@ def test_in_a_full_table_who_is_heard_stays_however_long_ago_it_came() -> None:
 def test_when_everybody_is_busy_there_is_room_for_one_more() -> None:
     scene = _Scene(limit=2)
     for number in (1, 2, 3):
-        scene.sessions.of(_mac(number)).outstanding = 1
+        scene.sessions.of(_mac(number)).outstanding.begin()
     assert len(scene.sessions) == 3
 
 
-def test_waiting_for_those_who_are_meant_to_be_idle() -> None:
+def test_commands_so_far_are_those_of_the_initiators_that_are_meant() -> None:
     scene = _Scene()
-    one, other = scene.sessions.of(_mac(1)), scene.sessions.of(_mac(2))
-    one.outstanding = other.outstanding = 1
-    calls: list[str] = []
-    scene.sessions.when_idle(lambda mac: mac == _mac(3), lambda: calls.append("nobody"))
-    scene.sessions.when_idle(lambda mac: mac == _mac(1), lambda: calls.append("one"))
-    scene.clock.pass_time(1)
-    assert calls == ["nobody"]
-    one.outstanding = 0
-    scene.clock.pass_time(1)
-    assert calls == ["nobody", "one"]
+    one, other = (scene.sessions.of(_mac(number)).outstanding.begin() for number in (1, 2))
+    assert scene.sessions.so_far(lambda mac: mac == _mac(3)) == []
+    assert scene.sessions.so_far(lambda mac: mac == _mac(1)) == [one]
+    assert scene.sessions.so_far(lambda mac: True) == [one, other]
+    one.end()
+    assert scene.sessions.so_far(lambda mac: True) == [other]
 
 
-def test_waiting_ends_with_the_sessions() -> None:
-    scene = _Scene(idle_timeout_s=0)
-    scene.sessions.of(_mac(1)).outstanding = 1
-    calls: list[str] = []
-    scene.sessions.when_idle(lambda mac: True, lambda: calls.append("idle"))
+def test_commands_are_remembered_though_their_session_has_ended() -> None:
+    scene = _Scene()
+    write = scene.sessions.of(_mac(1)).outstanding.begin()
+    scene.sessions.of(_mac(2))
     scene.sessions.close()
-    scene.clock.pass_time(1)
-    assert (calls, scene.clock.pending) == (["idle"], 0)
+    # The host is back, and so is the interface.
+    read = scene.sessions.of(_mac(1)).outstanding.begin()
+    scene.sessions.close()
+    assert scene.sessions.so_far(lambda mac: mac == _mac(1)) == [write, read]
+    assert scene.sessions.so_far(lambda mac: mac == _mac(2)) == []
+    write.end()
+    assert scene.sessions.so_far(lambda mac: True) == [read]
+    read.end()
+    assert scene.sessions.so_far(lambda mac: True) == []
+
+
+def test_an_initiator_knows_whether_it_is_fenced_off() -> None:
+    scene = _Scene()
+    assert not scene.sessions.of(_mac(1)).is_fenced
+    assert scene.sessions.of(_mac(9)).is_fenced
+
+
+def _heard_again(scene: _Scene, number: int) -> None:
+    scene.sessions.of(_mac(number))
+
+
+def _heard_on_the_data_path(scene: _Scene, number: int) -> None:
+    initiator = scene.sessions.opened(_mac(number))
+    assert initiator is not None
+    initiator.is_heard = True
+
+
+@pytest.mark.parametrize("hear", [_heard_again, _heard_on_the_data_path])
+def test_each_command_counts_alike_for_who_goes_whichever_way_it_takes(
+    hear: Callable[[_Scene, int], None],
+) -> None:
+    scene = _Scene(limit=3)
+    for number in (1, 2, 3):
+        scene.sessions.of(_mac(number))
+    for number in (3, 1, 2):
+        hear(scene, number)
+    # All were heard: each loses its flag, and the first to have lost it goes.
+    scene.sessions.of(_mac(4))
+    hear(scene, 2)
+    scene.sessions.of(_mac(5))
+    assert scene.names == ["02:00:00:00:00:02", "02:00:00:00:00:04", "02:00:00:00:00:05"]
 
 
 def test_a_disabled_target_admits_nobody() -> None:
