@@ -19,6 +19,7 @@ from weakref import WeakSet
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import Opcode
@@ -73,6 +74,8 @@ class LogicalUnit:
         self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
         # WCE as it was configured; MODE SELECT changes ``vdisk.has_volatile_cache``.
         self.has_volatile_cache_by_default = vdisk.has_volatile_cache
+        # Whose MODE SELECT may change it.
+        self.mode_change = Turn()
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
         self._ever_attached: WeakSet[AttachedNexus] = WeakSet()

@@ -78,7 +78,10 @@ def _mode_select(form: _Form, unit: LogicalUnit, command: Command) -> None:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     data = bytes(data_out_exactly(command, length))
     wce = _checked_wce(unit, command.nexus, data, _check_header(form, unit, data))
-    run_steps(command, _set_write_cache(unit, command.nexus, wce))
+    if wce is None:
+        command.complete()
+    else:
+        run_steps(command, _set_write_cache(unit, command.nexus, wce))
 
 
 def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
@@ -106,9 +109,9 @@ def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
     return end
 
 
-def _checked_wce(unit: LogicalUnit, nexus: Nexus, data: bytes, position: int) -> bool:
-    """Check the pages from ``position`` on; return the WCE that they ask for."""
-    wce = unit.vdisk.has_volatile_cache
+def _checked_wce(unit: LogicalUnit, nexus: Nexus, data: bytes, position: int) -> bool | None:
+    """Check the pages from ``position`` on; return the WCE that they ask for, if they do."""
+    wce = None
     while position < len(data):
         if data[position] & _SPF_BIT:
             raise CheckCondition(invalid_field_in_parameter_list(position, 6))
@@ -142,16 +145,28 @@ def _invalid(base: int, field: Field) -> sense.Sense:
 
 
 def _set_write_cache(unit: LogicalUnit, nexus: Nexus, wce: bool) -> Steps:
+    # GOOD while the flush of another such command may still fail would be a promise too early.
+    yield unit.mode_change.take
+    try:
+        yield from _change_write_cache(unit, nexus, wce)
+    finally:
+        unit.mode_change.leave()
+
+
+def _change_write_cache(unit: LogicalUnit, nexus: Nexus, wce: bool) -> Steps:
     if wce == unit.vdisk.has_volatile_cache:
         return
     _put_write_cache(unit, wce)
+    result = 0
     if not wce:
         # What was written before is to be as stable as what is written from now on.
         result = yield unit.vdisk.sync
         if result < 0:
             _put_write_cache(unit, True)
-            raise CheckCondition(write_sense(result, 0))
+    # Of a failure too: somebody may have looked meanwhile.
     unit.raise_unit_attention(sense.MODE_PARAMETERS_CHANGED, but=nexus)
+    if result < 0:
+        raise CheckCondition(write_sense(result, 0))
 
 
 def _put_write_cache(unit: LogicalUnit, wce: bool) -> None:

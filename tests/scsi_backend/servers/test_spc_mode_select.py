@@ -14,6 +14,7 @@ from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import (
     Initiator,
     Outcome,
+    Pending,
     assert_check_condition,
     connect,
     connect_unit,
@@ -104,6 +105,71 @@ def test_while_the_flush_runs_new_writes_are_stable_already() -> None:
     assert not write.is_done
     vdisk.release_all()
     assert pending.outcome == write.outcome == GOOD
+
+
+def _start(initiator: Initiator, data: str) -> Pending:
+    body = bytes.fromhex(data)
+    return initiator.start(cdbs.raw(f"15100000{len(body):02x}00"), body)
+
+
+def _two_initiators(vdisk: FaultyVdisk) -> tuple[Initiator, Initiator]:
+    unit = disk(vdisk)
+    both = connect_unit(unit), connect_unit(unit)
+    for initiator in both:
+        assert_check_condition(initiator.send(cdbs.TEST_UNIT_READY), "06/29/00")
+    return both
+
+
+def test_a_second_change_waits_for_the_flush_of_the_first() -> None:
+    vdisk = FaultyVdisk()
+    one, other = _two_initiators(vdisk)
+    vdisk.is_held = True
+    first, second = _start(one, HEADER_6 + WRITE_THROUGH), _start(other, HEADER_6 + WRITE_THROUGH)
+    assert not first.is_done
+    assert not second.is_done
+    vdisk.release()
+    assert first.outcome == second.outcome == GOOD
+    assert vdisk.names == ["sync"]
+
+
+def test_a_second_change_is_told_that_the_cache_cannot_be_flushed() -> None:
+    vdisk = FaultyVdisk()
+    one, other = _two_initiators(vdisk)
+    vdisk.is_held = True
+    vdisk.faults.errno_of["sync"] = errno.EIO
+    first, second = _start(one, HEADER_6 + WRITE_THROUGH), _start(other, HEADER_6 + WRITE_THROUGH)
+    vdisk.release()
+    assert_check_condition(first.outcome, "03/03/00", information=0)
+    assert not second.is_done
+    vdisk.release()
+    assert_check_condition(second.outcome, "03/03/00", information=0)
+    assert vdisk.has_volatile_cache
+
+
+def test_who_has_seen_the_cache_off_hears_that_it_is_on_again() -> None:
+    vdisk = FaultyVdisk()
+    one, other = _two_initiators(vdisk)
+    vdisk.is_held = True
+    vdisk.faults.errno_of["sync"] = errno.EIO
+    first = _start(one, HEADER_6 + WRITE_THROUGH)
+    assert not has_write_cache(other)
+    vdisk.release()
+    assert_check_condition(first.outcome, "03/03/00", information=0)
+    assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "06/2a/01")
+    assert has_write_cache(other)
+    one.good(cdbs.TEST_UNIT_READY)
+
+
+def test_a_list_without_the_caching_page_changes_nothing_while_another_does() -> None:
+    vdisk = FaultyVdisk()
+    one, other = _two_initiators(vdisk)
+    vdisk.is_held = True
+    first, second = _start(one, HEADER_6 + WRITE_THROUGH), _start(other, HEADER_6 + CONTROL)
+    assert second.outcome == GOOD
+    vdisk.faults.errno_of["sync"] = errno.EIO
+    vdisk.release()
+    assert_check_condition(first.outcome, "03/03/00", information=0)
+    assert vdisk.has_volatile_cache
 
 
 @pytest.mark.parametrize(
