@@ -307,6 +307,7 @@ def test_a_reserve_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fit
         (548, 9000, ask("0000 0000 00 04 0212", 1) + b"s" * 530, 14 + 548),
         (9000, 548, ask("0000 0000 00 04 0400", 1) + b"s" * 1024, 14 + 548),
     ],
+    ids=["mask, wider", "mask", "reserve", "config, wider", "config"],
 )
 def test_a_reply_fits_its_port_whose_mtu_changed_while_the_change_was_kept(
     mtu_before: int, mtu_after: int, frame: bytes, length_bytes: int

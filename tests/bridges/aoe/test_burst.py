@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from bridges.aoe.burst import Burst
 from bridges.aoe.flow import flow_of
 from bridges.aoe.ring import RxRing
 from scsi_backend.io.scatter import contiguous
-from tests.bridges.aoe.bench import Bench, ata_reply, read_ext, write_ext
+from tests.bridges.aoe.bench import (
+    CLIENT_MAC,
+    OTHER_CLIENT_MAC,
+    REPLY,
+    REQUEST,
+    Bench,
+    answer,
+    ask,
+    ata_reply,
+    read_ext,
+    write_ext,
+)
 from tests.bridges.aoe.ringed import AnsweredPort, MemoryRing
 from tests.scsi_backend.fakes import NOT_NOW, pattern
 
@@ -35,6 +48,14 @@ def burst_of(bench: Bench, *frames: bytes, lba: int) -> tuple[Burst, AnsweredPor
     rx = RxRing(kernel.memory, kernel.size_bytes)
     port = AnsweredPort(rx)
     return Burst(port, flow, plan, 0, len(frames), lba), port
+
+
+def _reads() -> list[bytes]:
+    return [read_ext(10 + 2 * n, 2, TAGS[n]) for n in range(3)]
+
+
+def _writes() -> list[bytes]:
+    return [write_ext(10 + 2 * n, bytes(1024), TAGS[n]) for n in range(3)]
 
 
 def test_a_burst_is_one_command_for_all_sectors(bench: Bench) -> None:
@@ -71,6 +92,22 @@ def test_a_write_is_made_of_the_received_frames(bench: Bench) -> None:
     assert burst.data_out is not None
     burst.port.rx.memory[72 + 36] = 0xEE
     assert contiguous(burst.data_out)[0] == 0xEE
+
+
+@pytest.mark.parametrize("make", [_reads, _writes])
+def test_a_fence_waits_for_a_burst_under_way(bench: Bench, make: Callable[[], list[bytes]]) -> None:
+    burst, port = burst_of(bench, *make(), lba=10)
+    bench.vdisk.immediate_bytes = NOT_NOW
+    bench.vdisk.is_held = True
+    burst.begin(burst.port.rx.views(36, 1024), -1)
+    reserve = ask(f"01 01 {OTHER_CLIENT_MAC}", 3, REQUEST.replace(CLIENT_MAC, OTHER_CLIENT_MAC))
+    assert bench.exchange(reserve) == []
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+    assert len(port.answered) == 3
+    back = REPLY.replace(CLIENT_MAC, OTHER_CLIENT_MAC)
+    assert bench.port.take() == [answer(f"01 01 {OTHER_CLIENT_MAC}", 3, back)]
+    assert not burst.flow.initiator.outstanding.is_any
 
 
 def test_data_move_out_of_the_outbox_before_a_read_waits(bench: Bench) -> None:

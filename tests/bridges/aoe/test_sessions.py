@@ -347,6 +347,7 @@ def test_each_command_counts_alike_for_who_goes_whichever_way_it_takes(
         hear(scene, number)
     # All were heard: each loses its flag, and the first to have lost it goes.
     scene.sessions.of(_mac(4))
+    assert scene.names == ["02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04"]
     hear(scene, 2)
     scene.sessions.of(_mac(5))
     assert scene.names == ["02:00:00:00:00:02", "02:00:00:00:00:04", "02:00:00:00:00:05"]

@@ -131,6 +131,28 @@ def test_a_state_whose_name_is_not_on_the_disk_is_taken_back(
     assert list(tmp_path.iterdir()) == files
 
 
+def test_a_state_that_was_taken_back_is_on_the_disk_if_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _file(tmp_path)
+    file.store(_STATE)
+    fsync = os.fsync
+    # What is under the file's name each time that the folder is synced.
+    synced: list[TargetState] = []
+
+    def broken_once(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            synced.append(_file(tmp_path).load())
+            if len(synced) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken_once)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.store(TargetState(b"new"))
+    assert synced == [TargetState(b"new"), _STATE]
+
+
 def test_a_state_that_cannot_be_taken_back_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
