@@ -133,6 +133,9 @@ _ROWS = (
     _Row(SenseKey.ABORTED_COMMAND, 0x10, 0x03, _UNCORRECTABLE),
     _Row(SenseKey.ABORTED_COMMAND, None, None, ABORTED),
     _Row(SenseKey.VOLUME_OVERFLOW, None, None, NOT_FOUND),
+    # A command duration limit cut the command short (DATA CURRENTLY UNAVAILABLE).
+    _Row(SenseKey.COMPLETED, 0x55, 0x0A, ABORTED),
+    _Row(SenseKey.COMPLETED, None, None, SUCCESS),
 )
 
 

@@ -99,7 +99,9 @@ _SENSE = {
     "0c/00/00": _ABRT,
     "0d/00/00": "41/10",
     "0e/1d/00": _ABRT,
-    "0f/00/00": _ABRT,
+    "0f/00/00": _OK,
+    "0f/55/00": _OK,
+    "0f/55/0a": _ABRT,
 }
 
 
@@ -119,6 +121,8 @@ def test_only_success_is_one() -> None:
         "00/5d/10",
         "01/17/01",
         "01/18/00",
+        "0f/00/00",
+        "0f/55/00",
     }
     assert outcome_of(0x00, None).is_success
     assert not outcome_of(0x18, None).is_success
