@@ -94,6 +94,9 @@ def _lba_none(argument: AtaArgument) -> int | None:
 
 
 def _lba_28(argument: AtaArgument) -> int | None:
+    # With E, lba4 and lba5 belong to the address, which is then too large for the command.
+    if argument.flags & _E and argument.lba_high:
+        return None
     # lba3 is the Device register: LBA 27:24 below flags that mean nothing here.
     return argument.lba_low & 0x0FFFFFFF
 
@@ -120,6 +123,11 @@ def _count_of_one(count: int, width: LbaWidth, limit: int) -> int | None:
 
 def _count_of_trim(count: int, width: LbaWidth, limit: int) -> int | None:
     return count if 0 < count <= min(limit, MAX_TRIM_BLOCKS) else None
+
+
+def _count_of_block(count: int, width: LbaWidth, limit: int) -> int | None:
+    # Words 47 and 59 of the IDENTIFY DEVICE data say that a block of READ MULTIPLE is one sector.
+    return 0 if count == 1 else None
 
 
 def _count_ignored(count: int, width: LbaWidth, limit: int) -> int | None:
@@ -274,6 +282,7 @@ _ROWS = (
     _native_max_row(AtaOpcode.READ_NATIVE_MAX_ADDRESS_EXT, LbaWidth.LBA48),
     _row(AtaOpcode.SEEK, Function.NO_OPERATION),
     _row(AtaOpcode.INITIALIZE_DEVICE_PARAMETERS, Function.NO_OPERATION),
+    replace(_row(AtaOpcode.SET_MULTIPLE_MODE, Function.NO_OPERATION), count=_count_of_block),
     _row(AtaOpcode.EXECUTE_DEVICE_DIAGNOSTIC, Function.DIAGNOSTIC),
     _row(AtaOpcode.STANDBY_IMMEDIATE, Function.STANDBY),
     _row(AtaOpcode.STANDBY_IMMEDIATE_OLD, Function.STANDBY),

@@ -44,6 +44,7 @@ class AtaOpcode(IntEnum):
     SMART = 0xB0
     READ_MULTIPLE = 0xC4
     WRITE_MULTIPLE = 0xC5
+    SET_MULTIPLE_MODE = 0xC6
     READ_DMA = 0xC8
     READ_DMA_WITHOUT_RETRY = 0xC9
     WRITE_DMA = 0xCA

@@ -41,6 +41,7 @@ _SERVED = {
     **{0x10 + rate: ("NO_OPERATION", 0, "NON_DATA") for rate in range(16)},
     0x70: ("NO_OPERATION", 0, "NON_DATA"),
     0x91: ("NO_OPERATION", 0, "NON_DATA"),
+    0xC6: ("NO_OPERATION", 0, "NON_DATA"),
     0x90: ("DIAGNOSTIC", 0, "NON_DATA"),
     0xE0: ("STANDBY", 0, "NON_DATA"),
     0x94: ("STANDBY", 0, "NON_DATA"),
@@ -141,6 +142,7 @@ def _decode(registers: str, limit_sectors: int = 2) -> AtaRequest | None:
         ("40 00 09 ea 01 02 03 04 05 06 0000", 0, 0, 0),
         ("00 00 00 e5 00 00 00 00 00 00 0000", 0, 0, 0),
         ("00 5a 07 e2 01 02 03 e4 05 06 0000", 0, 0, 0),
+        ("00 00 01 c6 01 02 03 a4 05 06 0000", 0, 0, 0),
         ("00 00 00 1f ff ff ff ff ff ff 0000", 0, 0, 0),
         ("00 00 00 f8 ff ff ff ef ff ff 0000", 0, 0, 0),
         ("00 00 00 27 ff ff ff ef ff ff 0000", 0, 0, 0),
@@ -179,6 +181,14 @@ def test_registers_say_what_to_transfer(
         "00 00 01 24 00 00 00 00 01 00 0000",
         "01 00 01 34 00 00 00 00 00 01 0000",
         "00 00 01 42 00 00 00 01 00 00 0000",
+        # LBA28 with the E flag, and an LBA that is too large for the opcode.
+        "40 00 01 20 01 00 00 e0 01 00 0000",
+        "40 00 01 c8 01 00 00 e0 00 01 0000",
+        "41 00 01 30 01 00 00 e0 00 01 0000",
+        "40 00 01 40 01 00 00 e0 01 00 0000",
+        # SET MULTIPLE MODE: a block is one sector.
+        "00 00 00 c6 00 00 00 a0 00 00 0000",
+        "00 00 02 c6 00 00 00 a0 00 00 0000",
         # IDENTIFY DEVICE has one sector.
         "00 00 00 ec 00 00 00 a0 00 00 0000",
         "00 00 02 ec 00 00 00 a0 00 00 0000",

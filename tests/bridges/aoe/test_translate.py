@@ -49,6 +49,7 @@ _CDBS = {
     0xF8: (_TEST_UNIT_READY, _TEST_UNIT_READY),
     0x70: (_TEST_UNIT_READY, _TEST_UNIT_READY),
     0x91: (_TEST_UNIT_READY, _TEST_UNIT_READY),
+    0xC6: (_TEST_UNIT_READY, _TEST_UNIT_READY),
     **{0x10 + rate: (_TEST_UNIT_READY, _TEST_UNIT_READY) for rate in range(16)},
     0x90: (_SELF_TEST, _SELF_TEST),
 }
@@ -88,7 +89,7 @@ def test_each_command_becomes_its_cdb(opcode: int, durable: bool) -> None:
     argument = AtaArgument(
         flags=0x41 if command.transfer.name == "DATA_OUT" else 0x40,
         feature=0,
-        sector_count=1 if opcode == 0xEC else 2,
+        sector_count=1 if opcode in (0xEC, 0xC6) else 2,
         opcode=opcode,
         lba_low=0xE2345678 if is_28 else 0x33445566,
         lba_high=0 if is_28 else 0x1122,
