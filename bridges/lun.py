@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bridges.exchange import Exchange, Request, succeed
 from bridges.recovery import ScsiError
 from scsi_backend.t10 import cdb, mode_pages
+from scsi_backend.t10.mode_pages import PageControl
 from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 
 _ALLOCATION_BYTES = 255
@@ -36,6 +37,8 @@ class LunInfo:
     revision: str
     serial: str
     naa_id: bytes | None
+    # Whether this initiator may turn it on and off by MODE SELECT.
+    can_change_write_cache: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -63,12 +66,8 @@ def probe() -> Exchange[LunInfo]:
     last_lba, block_size, _, exponent, flags = struct.unpack_from(
         ">QIBBB", capacity.ljust(32, b"\0")
     )
-    mode = yield from _optional(
-        _data_in(cdb.mode_sense_10(mode_pages.ModePage.CACHING, _ALLOCATION_BYTES), 255)
-    )
-    mode = mode.ljust(8, b"\0")
-    # Some devices send block descriptors in spite of DBD.
-    caching = mode[8 + int.from_bytes(mode[6:8], "big") :].ljust(3, b"\0")
+    mode = yield from _caching_mode(PageControl.CURRENT)
+    changeable = yield from _caching_mode(PageControl.CHANGEABLE)
     rotation = int.from_bytes(characteristics[4:6], "big")
     return LunInfo(
         block_size_bytes=block_size,
@@ -76,7 +75,7 @@ def probe() -> Exchange[LunInfo]:
         physical_block_exponent=exponent & 0x0F,
         is_read_only=bool(mode[3] & mode_pages.WP_BIT),
         has_fua=bool(mode[3] & mode_pages.DPOFUA_BIT),
-        has_volatile_cache=bool(caching[2] & mode_pages.WCE_BIT),
+        has_volatile_cache=_has_wce(mode),
         # SBC-4 table 244: 0401h and up are rotations per minute.
         is_rotational=rotation >= 0x0401,
         is_removable=bool(standard[1] & 0x80),
@@ -88,7 +87,20 @@ def probe() -> Exchange[LunInfo]:
         revision=_text(standard[32:36]),
         serial=_text(serial[4:]),
         naa_id=_naa_designator(identification[4:]),
+        can_change_write_cache=_has_wce(changeable),
     )
+
+
+def _caching_mode(control: PageControl) -> Exchange[bytes]:
+    command = cdb.mode_sense_10(mode_pages.ModePage.CACHING, _ALLOCATION_BYTES, control)
+    mode = yield from _optional(_data_in(command, _ALLOCATION_BYTES))
+    return mode.ljust(8, b"\0")
+
+
+def _has_wce(mode: bytes) -> bool:
+    # Some devices send block descriptors in spite of DBD.
+    page = mode[8 + int.from_bytes(mode[6:8], "big") :].ljust(3, b"\0")
+    return bool(page[2] & mode_pages.WCE_BIT)
 
 
 def _data_in(command: bytes, allocation_bytes: int) -> Exchange[bytes]:

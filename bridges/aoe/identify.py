@@ -116,7 +116,8 @@ def _put_features(words: list[int], info: LunInfo, *, durable: bool) -> None:
     if info.naa_id is not None and len(info.naa_id) == _WORLD_WIDE_NAME_BYTES:
         extended |= _WORLD_WIDE_NAME
         words[108:112] = struct.unpack(">4H", info.naa_id)
-    words[82] = _SMART | (_WRITE_CACHE if info.has_volatile_cache else 0)
+    has_cache = info.has_volatile_cache or info.can_change_write_cache
+    words[82] = _SMART | (_WRITE_CACHE if has_cache else 0)
     words[83] = _VALID | _LBA48_AND_FLUSH
     words[84] = extended
     # To this client the cache is off while each of its writes is stable before the reply.

@@ -243,9 +243,10 @@ def get_lba_status(lba: int, allocation_length_bytes: int) -> bytes:
     )
 
 
-def mode_sense_10(page_code: int, allocation_length_bytes: int) -> bytes:
-    """MODE SENSE(10) (SPC-5 6.15), current values, without block descriptors."""
-    return _MODE_SENSE_10.pack(Opcode.MODE_SENSE_10, 0x08, page_code, 0, allocation_length_bytes, 0)
+def mode_sense_10(page_code: int, allocation_length_bytes: int, page_control: int = 0) -> bytes:
+    """MODE SENSE(10) (SPC-5 6.15), by default of current values, without block descriptors."""
+    page = page_control << 6 | page_code
+    return _MODE_SENSE_10.pack(Opcode.MODE_SENSE_10, 0x08, page, 0, allocation_length_bytes, 0)
 
 
 def mode_select_10(parameter_list_length_bytes: int) -> bytes:

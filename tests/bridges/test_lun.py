@@ -104,6 +104,9 @@ def test_a_thin_disk_of_4096_byte_blocks(backend: Backend, image: str) -> None:
         ({"removable": "1"}, "is_removable", True),
         ({"write_through": "1"}, "has_volatile_cache", False),
         ({"nv_cache": "1"}, "has_volatile_cache", False),
+        ({}, "can_change_write_cache", True),
+        ({"write_through": "1"}, "can_change_write_cache", True),
+        ({"nv_cache": "1"}, "can_change_write_cache", False),
         ({"usn": "serial 17"}, "serial", "serial 17"),
         ({"prod_id": "My disk"}, "product", "My disk"),
         ({"naa_id": "0x5000c5001234abcd"}, "naa_id", bytes.fromhex("5000c5001234abcd")),
@@ -124,6 +127,7 @@ def test_a_read_only_lun_of_a_writable_disk(backend: Backend, image: str) -> Non
     assert info.is_read_only
     # Others may write to it, so there is a cache to flush.
     assert info.has_volatile_cache
+    assert not info.can_change_write_cache
 
 
 def test_a_disk_larger_than_32_bits_of_blocks(backend: Backend) -> None:
@@ -162,7 +166,9 @@ class Device:
     inquiry: bytes = bytes(5)
     pages: dict[int, bytes] = field(default_factory=dict)
     capacity: bytes = field(default_factory=lambda: capacity(99, 512))
+    # Current values, and which of them may be changed.
     mode: bytes | None = None
+    changeable: bytes | None = None
     refusal: str = "05/24/00"
     not_ready: str | None = None
 
@@ -188,7 +194,9 @@ class Device:
             return self.pages.get(cdb[2]) if cdb[1] & 1 else self.inquiry
         if opcode == 0x9E:
             return self.capacity
-        return self.mode if opcode == 0x5A else None
+        if opcode != 0x5A:
+            return None
+        return {0x08: self.mode, 0x48: self.changeable}[cdb[2]]
 
 
 def vpd(code: int, body: bytes) -> dict[int, bytes]:
@@ -258,6 +266,9 @@ def test_the_caching_page_is_found_behind_block_descriptors(
     assert info.has_fua is bool(device_specific & 0x10)
     without = mode_sense(bytes((0x08, 0x12, 0xFB)) + bytes(17), 0, b"\xff" * descriptor_bytes)
     assert not run_blocking(probe(), Device(mode=without).execute).has_volatile_cache
+    assert not info.can_change_write_cache
+    changing = run_blocking(probe(), Device(mode=without, changeable=mode).execute)
+    assert (changing.has_volatile_cache, changing.can_change_write_cache) == (False, True)
 
 
 T10 = bytes((0x02, 0x01, 0, 8)) + b"SCST_FIO"

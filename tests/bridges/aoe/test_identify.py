@@ -148,6 +148,13 @@ def test_write_cache_is_off_for_a_client_whose_writes_are_durable(
     assert (words[82], words[85]) == (supported, enabled)
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_write_cache_that_can_be_turned_on_is_supported_while_it_is_off(durable: bool) -> None:
+    info = replace(_INFO, has_volatile_cache=False, can_change_write_cache=True)
+    words = _words(info, durable=durable)
+    assert (words[82], words[85]) == (0x21, 0x01)
+
+
 def test_fua_and_world_wide_name_are_claimed_only_if_they_are_there() -> None:
     words = _words(replace(_INFO, has_fua=False, naa_id=None))
     assert (words[84], words[87]) == (0x4000, 0x4000)

@@ -182,6 +182,7 @@ COUNT = 0x090A0B0C
         (fields.read_capacity_16(0x0102), "9e100000000000000000000001020000"),
         (fields.get_lba_status(LBA, 24), "9e120102030405060708000000180000"),
         (fields.mode_sense_10(0x3F, 0x0102), "5a083f00000000010200"),
+        (fields.mode_sense_10(0x08, 255, 1), "5a08480000000000ff00"),
         (fields.mode_select_10(0x0102), "55100000000000010200"),
         (fields.start_stop_unit(3), "1b0000003000"),
         (fields.DEFAULT_SELF_TEST, "1d0400000000"),
