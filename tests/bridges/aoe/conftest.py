@@ -13,8 +13,11 @@ import pytest
 import uvloop
 
 from bridges.aoe.server import AoeServer
+from tests.bridges.aoe.bench import read_ext, write_ext
+from tests.bridges.aoe.ringed import MakeBench, RingBench
 from tests.bridges.aoe.wired import Client, serving
 from tests.interop.netns import Network, veth_network
+from tests.scsi_backend.fakes import pattern
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Serve = Callable[..., AbstractAsyncContextManager[tuple[AoeServer, Client]]]
@@ -41,3 +44,21 @@ def run() -> Run:
             runner.run(test)
 
     return run_on_loop
+
+
+@pytest.fixture
+def make_bench() -> Iterator[MakeBench]:
+    """Makes benches with a ring, at each of which an initiator has logged in."""
+    benches: list[RingBench] = []
+
+    def make() -> RingBench:
+        bench = RingBench()
+        benches.append(bench)
+        # The first frame opens the session, the second finds the flow made.
+        bench.exchange(read_ext(0, 2), write_ext(0, pattern(0, 512) + pattern(1, 512)))
+        bench.lun.cdbs.clear()
+        return bench
+
+    yield make
+    for bench in benches:
+        bench.close()

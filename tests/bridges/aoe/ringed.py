@@ -23,8 +23,11 @@ from bridges.aoe.port import PacketPort
 from bridges.aoe.ring import RX_FRAME_OFFSET, RxRing, slot_bytes
 from bridges.aoe.ring_port import RingPort
 from bridges.spin import Spinner
-from tests.bridges.aoe.bench import TARGET_MAC, Bench
-from tests.scsi_backend.fakes import FaultyVdisk
+from scsi_backend.t10.opcodes import Opcode
+from tests.bridges.aoe.bench import TARGET_MAC, Bench, ata_reply
+from tests.scsi_backend.fakes import FaultyVdisk, pattern
+
+READ, WRITE = int(Opcode.READ_16), int(Opcode.WRITE_16)
 
 # Large enough for a batch of the longest frames here.
 _BUFFER_BYTES = 8 << 20
@@ -204,6 +207,9 @@ class RingBench(Bench):
         self.packets.receiver.close()
 
 
+MakeBench = Callable[[], RingBench]
+
+
 class AnsweredPort:
     """A port for one burst: what it is asked to answer is in ``answered``."""
 
@@ -241,3 +247,25 @@ class AnsweredPort:
 
     def forget_flows(self) -> None:
         """See ``Port.forget_flows``."""
+
+
+def tag(number: int) -> str:
+    """A tag in hex."""
+    return f"{number:08x}"
+
+
+def read_reply(lba: int, sectors: int, number: int) -> bytes:
+    """The reply to a READ of sectors that tell their number."""
+    data = b"".join(pattern(lba + index, 512) for index in range(sectors))
+    registers = f"40 00 00 40 {lba.to_bytes(6, 'little').hex()} 0000"
+    return ata_reply(registers, data, tag=tag(number))
+
+
+def write_reply(lba: int, number: int) -> bytes:
+    """The reply to a WRITE."""
+    return ata_reply(f"41 00 00 40 {lba.to_bytes(6, 'little').hex()} 0000", tag=tag(number))
+
+
+def blocks_of(cdb: bytes) -> tuple[int, int, int]:
+    """Opcode, LBA and blocks."""
+    return cdb[0], int.from_bytes(cdb[2:10], "big"), int.from_bytes(cdb[10:14], "big")
