@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _DISCOVER_TIMEOUT_S: Final = 1.0
 _TIMEOUT_S: Final = 3.0
+# select(2) takes no time that its struct timeval cannot hold.
+_MAX_TIMEOUT_S: Final = 3600.0
 
 app = typer.Typer(
     help="""Ask ATA over Ethernet targets about themselves, from another host than theirs.
@@ -114,7 +116,10 @@ _Macs = Annotated[
     typer.Argument(metavar="MAC...", help='like 02:00:00:00:00:01, or "self": that of IF'),
 ]
 _Timeout = Annotated[
-    float, typer.Option(min=0.01, metavar="SECONDS", help="how long to wait for an answer")
+    float,
+    typer.Option(
+        min=0.01, max=_MAX_TIMEOUT_S, metavar="SECONDS", help="how long to wait for an answer"
+    ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -123,7 +128,10 @@ _Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 def discover(
     interface: _Interface,
     timeout: Annotated[
-        float, typer.Option(min=0.01, metavar="SECONDS", help="how long to gather answers")
+        float,
+        typer.Option(
+            min=0.01, max=_MAX_TIMEOUT_S, metavar="SECONDS", help="how long to gather answers"
+        ),
     ] = _DISCOVER_TIMEOUT_S,
     as_json: _Json = False,
 ) -> None:

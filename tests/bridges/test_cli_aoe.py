@@ -69,6 +69,11 @@ def test_every_command_has_help_with_examples(command: str, expected: list[str])
         ("mask", "lo", "e1.1", "edit"),
         ("discover", "lo", "--timeout", "0"),
         ("discover", "lo", "--timeout", "soon"),
+        *(
+            (command, "lo", *target, "--timeout", seconds)
+            for command, target in (("discover", ()), ("identify", ("e1.1",)))
+            for seconds in ("inf", "nan", "1e300", "3600.5")
+        ),
     ],
 )
 def test_wrong_usage_has_exit_status_2(words: tuple[str, ...]) -> None:
