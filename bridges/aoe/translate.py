@@ -3,7 +3,9 @@
 
 Functions that take several or none are in procedures.py.
 
-A sector is a logical block: the bridge serves only LUNs with blocks of 512 bytes.
+A sector is a logical block: the bridge serves only LUNs with blocks of 512 bytes. The range is the
+device server's to check: it is in this process, where asking costs nothing, and a capacity that the
+bridge remembers would refuse sectors of a LUN that has grown.
 
 Source: SAT-3 clause 9 read backwards, SBC-4 clause 5 for the CDBs.
 """
