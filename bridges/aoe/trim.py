@@ -21,9 +21,6 @@ from bridges.lun import LunInfo
 # LBA in bits 47:0, number of sectors in bits 63:48.
 _ENTRY = struct.Struct("<Q")
 _LBA_BITS: Final = 48
-# What the lengths in UNMAP's parameter list can count.
-_MAX_DESCRIPTORS: Final = 4095
-_MAX_BLOCKS: Final = 0xFFFFFFFF
 _LIST_HEADER = struct.Struct(">HH4x")
 _DESCRIPTOR = struct.Struct(">QI4x")
 
@@ -53,17 +50,21 @@ def trim_ranges(data: memoryview | bytes) -> tuple[Range, ...]:
 
 
 def unmap_lists(ranges: Sequence[Range], info: LunInfo) -> Iterator[bytes]:
-    """Return the parameter lists of the UNMAP commands, each within the LUN's limits (VPD B0h)."""
+    """Return the parameter lists of the UNMAP commands, each within the LUN's limits (VPD B0h).
+
+    The ranges are those of one TRIM: at most 64, of 65535 sectors before any are merged. What an
+    UNMAP can count is far more.
+    """
     # A limit of zero is one that is not reported.
-    blocks_left = max_blocks = info.limits.max_unmap or _MAX_BLOCKS
-    max_descriptors = min(info.limits.max_unmap_descriptors or _MAX_DESCRIPTORS, _MAX_DESCRIPTORS)
+    blocks_left = max_blocks = info.limits.max_unmap or sum(end - start for start, end in ranges)
+    max_descriptors = info.limits.max_unmap_descriptors or len(ranges)
     descriptors: list[bytes] = []
     for start, end in ranges:
         while start < end:
             if not blocks_left or len(descriptors) == max_descriptors:
                 yield _parameter_list(descriptors)
                 descriptors, blocks_left = [], max_blocks
-            blocks = min(end - start, blocks_left, _MAX_BLOCKS)
+            blocks = min(end - start, blocks_left)
             descriptors.append(_DESCRIPTOR.pack(start, blocks))
             start, blocks_left = start + blocks, blocks_left - blocks
     if descriptors:

@@ -8,7 +8,6 @@ import struct
 import pytest
 
 from bridges.aoe.gate import MAX_COMMANDS, MAX_COMMANDS_OF_HOST
-from bridges.aoe.policy import Policy
 from scsi_backend.servers import vital_product_data
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
@@ -215,66 +214,6 @@ def test_a_flush_that_fails_fails_the_power_command() -> None:
     assert bench.exchange(ata("00 00 00 e0 000000a00000 0000")) == [
         ata_reply("00 04 00 61 000000a00000 0000")
     ]
-
-
-_DISABLE = ata("00 82 00 ef 000000a00000 0000")
-_ENABLE = ata("00 02 00 ef 000000a00000 0000")
-_SET = ata_reply("00 00 00 40 000000a00000 0000")
-_ALLOWED = Policy(write_cache_control=True)
-
-
-def _words_82_and_85(bench: Bench) -> tuple[int, int]:
-    (reply,) = bench.exchange(ata("00 00 01 ec 000000a00000 0000"))
-    words = struct.unpack("<256H", reply[36:])
-    return words[82], words[85]
-
-
-@pytest.mark.parametrize("feature", ["02", "82"])
-def test_the_write_cache_is_not_a_clients_to_change_unless_that_is_allowed(feature: str) -> None:
-    bench = Bench()
-    bench.log_in()
-    assert bench.exchange(ata(f"00 {feature} 00 ef 000000a00000 0000")) == [
-        ata_reply("00 04 00 41 000000a00000 0000")
-    ]
-    assert bench.lun.cdbs == []
-    assert bench.vdisk.has_volatile_cache
-
-
-def test_the_write_cache_goes_off_and_on_where_that_is_allowed() -> None:
-    bench = Bench(policy=_ALLOWED)
-    bench.target.durable = False
-    assert _words_82_and_85(bench) == (0x21, 0x21)
-    assert bench.exchange(_DISABLE) == [_SET]
-    assert not bench.vdisk.has_volatile_cache
-    assert _words_82_and_85(bench) == (0x21, 0x01)
-    assert bench.exchange(_DISABLE) == [_SET]
-    assert bench.exchange(_ENABLE) == [_SET]
-    assert bench.vdisk.has_volatile_cache
-    assert _words_82_and_85(bench) == (0x21, 0x21)
-
-
-def test_mode_select_sends_the_page_back_with_nothing_but_wce_changed() -> None:
-    bench = Bench(policy=_ALLOWED)
-    bench.log_in()
-    bench.exchange(_DISABLE)
-    cdbs = [cdb.hex() for cdb in bench.lun.cdbs[:2]]
-    assert cdbs == ["5a08080000000000ff00", "55100000000000001c00"]
-
-
-def test_a_cache_that_cannot_be_turned_on_is_told() -> None:
-    bench = Bench(FaultyVdisk(nv_cache=True), policy=_ALLOWED)
-    assert bench.exchange(_ENABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
-    assert bench.exchange(_DISABLE) == [_SET]
-
-
-def test_a_device_without_a_caching_page_has_no_cache_to_change() -> None:
-    bench = Bench(policy=_ALLOWED)
-    bench.log_in()
-    refusal = Sense(0x05, 0x2400)
-    bench.lun.answers[Opcode.MODE_SENSE_10] = [(Status.CHECK_CONDITION, refusal)]
-    assert bench.exchange(_DISABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
-    bench.lun.answers[Opcode.MODE_SENSE_10] = [(Status.GOOD, None)]
-    assert bench.exchange(_DISABLE) == [ata_reply("00 04 00 41 000000a00000 0000")]
 
 
 def test_a_trim_keeps_its_place_among_the_writes_but_not_its_frame() -> None:

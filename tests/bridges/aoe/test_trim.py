@@ -79,7 +79,8 @@ def _lists(ranges: list[Range], max_unmap: int, max_descriptors: int) -> list[li
         ([(0, 1), (2, 3), (4, 5)], 10, 2, [[(0, 1), (2, 1)], [(4, 1)]]),
         # Limits that are not reported.
         ([(0, 1), (2, 3), (4, 5)], 0, 0, [[(0, 1), (2, 1), (4, 1)]]),
-        ([(0, 0x100000001)], 0, 0, [[(0, 0xFFFFFFFF)], [(0xFFFFFFFF, 2)]]),
+        ([(0, 25), (30, 40)], 0, 1, [[(0, 25)], [(30, 10)]]),
+        ([(0, 25), (30, 40)], 10, 0, [[(0, 10)], [(10, 10)], [(20, 5), (30, 5)], [(35, 5)]]),
     ],
 )
 def test_lists_keep_within_the_limits(
@@ -88,9 +89,10 @@ def test_lists_keep_within_the_limits(
     assert _lists(ranges, max_unmap, max_descriptors) == lists
 
 
-def test_a_list_has_no_more_descriptors_than_its_length_field_can_count() -> None:
-    ranges = [(2 * number, 2 * number + 1) for number in range(4096)]
-    assert [len(each) for each in _lists(ranges, 0, 0)] == [4095, 1]
+def test_the_longest_trim_is_one_list_where_no_limit_is_reported() -> None:
+    ranges = [(number << 16, (number << 16) + 0xFFFF) for number in range(64)]
+    assert _lists(ranges, 0, 0) == [[(start, 0xFFFF) for start, _ in ranges]]
+    assert _lists([(0, 64 * 0xFFFF)], 0, 0) == [[(0, 64 * 0xFFFF)]]
 
 
 class _Write:
