@@ -39,6 +39,11 @@ class Spinner:
         self._turns += 1
         return self._turns > _TURNS_ALONE
 
+    def forget(self, who: object) -> None:
+        """Let go of somebody who will not have work any more."""
+        if self._last is who:
+            self._last = None
+
     def missed(self) -> None:
         """Nothing came: the client is slower than that."""
         self._turns = 0

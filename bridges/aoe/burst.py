@@ -21,7 +21,8 @@ from bridges.aoe.ordering import Ranged
 from bridges.aoe.outbox import Outbox
 from bridges.aoe.ring import RX_FRAME_OFFSET, RxRing
 from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES
-from scsi_backend.io.scatter import Buffer, ScatterList, contiguous
+from bridges.recovery import reply_of
+from scsi_backend.io.scatter import Buffer, ScatterList, contiguous, segments_of
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import cdb
 
@@ -64,22 +65,23 @@ class BurstPort(Port, Protocol):
 class Burst(Command):
     """One READ(16) or WRITE(16), and the ``count`` frames in a row that asked for it.
 
-    ``first_out`` is the first reply's slot in the outbox while the data of a READ go there, else
-    negative.
+    ``first_out`` is the first reply's slot in the outbox while the data of a READ are there, or are
+    to go there, else negative.
     """
 
     __slots__ = (
+        "_counted",
         "_frames",
+        "_has_own_data",
+        "_is_deferred",
         "blockers",
         "count",
-        "counted",
         "first_out",
         "first_slot",
         "flow",
         "followers",
         "is_done",
         "is_in_order",
-        "is_kept",
         "is_unanswered",
         "lba",
         "plan",
@@ -99,8 +101,9 @@ class Burst(Command):
         self.is_done = False
         # Has succeeded at once, and is to be answered by whoever gathers.
         self.is_unanswered = False
-        # Whether the slots of a WRITE, and all that is counted, are held until the end.
-        self.is_kept = False
+        # Goes on beyond the batch, when the slots are the kernel's again.
+        self._is_deferred = False
+        self._has_own_data = False
         self.is_in_order = False
         self.first_out = -1
         # The replies, where the data are not read into the outbox.
@@ -128,40 +131,40 @@ class Burst(Command):
         ``first_out`` is where in the outbox the data of a READ may go at once, or negative.
         ``views`` are the places of data in all slots of the outbox then, of the ring for a WRITE.
         """
+        plan = self.plan
+        if plan.is_write:
+            self.data_out = self._part(views, self.first_slot)
         if self.flow.order.writes and not self._enter_order():
             self._defer()
-            return
-        if self.plan.is_write:
-            self._submit(views, self.first_slot)
         elif first_out >= 0:
             self.first_out = first_out
-            self._submit(views, first_out)
+            self._read(self._part(views, first_out))
         else:
             self.start()
 
     def start(self) -> None:
         """See ``Ranged.start``."""
-        if self.is_write:
-            self._submit(self.port.rx.views(ATA_DATA_OFFSET, self.plan.data_bytes), self.first_slot)
+        if self.plan.is_write:
+            self.cdb = cdb.write_16(self.lba, self.count * self.plan.sectors, self.plan.cdb_flags)
+            self._submit()
         else:
-            self._submit(self._memory(), 0)
+            self._read(self._memory())
 
-    def _submit(self, views: list[memoryview], first: int) -> None:
-        count, plan = self.count, self.plan
-        memory: Buffer = (
-            views[first]
-            if count == 1
-            else ScatterList(views[first : first + count], count * plan.data_bytes)
-        )
-        if plan.is_write:
-            self.data_out = memory
-            self.cdb = cdb.write_16(self.lba, count * plan.sectors, plan.cdb_flags)
-        else:
-            self.data_in = memory
-            self.cdb = cdb.read_16(self.lba, count * plan.sectors)
+    def _read(self, memory: Buffer) -> None:
+        self.data_in = memory
+        self.cdb = cdb.read_16(self.lba, self.count * self.plan.sectors)
+        self._submit()
+
+    def _submit(self) -> None:
         self.flow.nexus.submit(self)
         if not self.is_done:
             self._defer()
+
+    def _part(self, views: list[memoryview], first: int) -> Buffer:
+        count = self.count
+        if count == 1:
+            return views[first]
+        return ScatterList(views[first : first + count], count * self.plan.data_bytes)
 
     def lasting(self, view: Buffer, moved_bytes: int) -> Buffer:
         """See ``Command.lasting``: the outbox's slots are for the batch at hand."""
@@ -169,19 +172,26 @@ class Burst(Command):
             return view
         return self.leave_outbox(view[:moved_bytes])
 
+    def lasting_out(self, view: Buffer) -> Buffer:
+        """See ``Command.lasting_out``: so are the ring's."""
+        if not self._has_own_data:
+            self._has_own_data = True
+            self.data_out = memoryview(b"".join(segments_of(view)))
+        assert self.data_out is not None, "a WRITE has data"
+        return self.data_out
+
     def leave_outbox(self, data: Buffer) -> Buffer:
         """Move the data so far to frames of their own; return the memory for all of them."""
         self.first_out = -1
-        views = self._memory()
-        memory = ScatterList(views, self.count * self.plan.data_bytes)
+        memory = self._memory()
         memory[: len(data)] = contiguous(data)
         self.data_in = memory
         return memory
 
-    def _memory(self) -> list[memoryview]:
+    def _memory(self) -> Buffer:
         """Make frames for the replies, and return the places of their data."""
         self._frames = [bytearray(self.plan.reply_bytes) for _ in range(self.count)]
-        return [memoryview(frame)[ATA_DATA_OFFSET:] for frame in self._frames]
+        return self._part([memoryview(frame)[ATA_DATA_OFFSET:] for frame in self._frames], 0)
 
     def _enter_order(self) -> bool:
         self.is_in_order = True
@@ -190,15 +200,16 @@ class Burst(Command):
         return self.flow.order.enter(self)
 
     def _defer(self) -> None:
-        """Keep what is needed beyond the batch that the frames came in."""
-        if self.is_kept:
+        """Take along what is needed beyond the batch that the frames came in."""
+        if self._is_deferred:
             return
-        self.is_kept = True
-        self.counted = self.flow.initiator.outstanding.begin(self.count)
+        self._is_deferred = True
+        self._counted = self.flow.initiator.outstanding.begin(self.count)
         self.port.pending += self.count
         self.tags = self.read_tags()
-        if self.is_write:
-            self.port.rx.keep(self.first_slot, self.count)
+        if self.plan.is_write:
+            assert self.data_out is not None, "a WRITE has data"
+            self.lasting_out(self.data_out)
             if not self.is_in_order:
                 # Nothing was in the way when it was submitted.
                 self._enter_order()
@@ -207,9 +218,9 @@ class Burst(Command):
             self.leave_outbox(memoryview(b""))
 
     def read_tags(self) -> list[bytes]:
-        """The tags of the frames, whose slots were not given back."""
-        tags = self.port.rx.word_column(self.first_slot, self.count, RX_FRAME_OFFSET + 4 * TAG_WORD)
-        raw = tags.tobytes()
+        """The tags of the frames, whose slots are not given back yet."""
+        at = RX_FRAME_OFFSET + 4 * TAG_WORD
+        raw = self.port.rx.word_column(self.first_slot, self.count, at).tobytes()
         return [raw[at : at + 4] for at in range(0, len(raw), 4)]
 
     def recover(self) -> None:
@@ -220,30 +231,34 @@ class Burst(Command):
         client.recover(self, _settle)
 
     def frame(self, index: int) -> memoryview:
-        """One of the requests; that of a READ once more, since its slot was given back."""
-        if self.is_write:
-            return self.port.rx.frame(self.first_slot + index)
-        lba = self.lba + index * self.plan.sectors
+        """One of the requests once more."""
+        plan = self.plan
+        lba = self.lba + index * plan.sectors
         low, high = lba & 0xFFFFFFFF, lba >> 32
-        code = self.plan.code
-        return memoryview(_HEADER.pack(self.flow.key, self.tags[index], code, low, high))
+        header = _HEADER.pack(self.flow.key, self.tags[index], plan.code, low, high)
+        if self.data_out is None:
+            return memoryview(header)
+        start = index * plan.data_bytes
+        return memoryview(header + contiguous(self.data_out[start : start + plan.data_bytes]))
 
     @property
     def has_all_data(self) -> bool:
-        """Whether a READ that has ended has read everything."""
-        return self.data_in_length == self.count * self.plan.data_bytes
+        """Whether a command that has ended has moved everything."""
+        return self.plan.is_write or self.data_in_length == self.count * self.plan.data_bytes
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the replies' tags are still in the ring, and their data in the outbox."""
+        return not self._is_deferred and self._frames is None
 
     def end(self) -> None:
         """Let go of everything; the replies are with the port."""
         self.is_done = True
-        if self.is_kept:
+        if self._is_deferred:
+            self._counted.end(self.count)
             self.port.pending -= self.count
-            if self.is_write:
-                self.port.rx.release(self.first_slot, self.count)
         if self.is_in_order:
             self.flow.order.leave(self)
-        if self.is_kept:
-            self.counted.end(self.count)
 
     def render(self) -> None:
         """Put the replies into the outbox, which has room for them."""
@@ -268,7 +283,7 @@ class Burst(Command):
         return frames
 
     def _known_tags(self) -> list[bytes]:
-        return self.tags if self.is_kept else self.read_tags()
+        return self.tags if self._is_deferred else self.read_tags()
 
 
 def _done(command: Command) -> None:
@@ -276,7 +291,7 @@ def _done(command: Command) -> None:
     burst = command
     if burst.status or not (burst.plan.is_write or burst.has_all_data):
         burst.recover()
-    elif burst.port.is_gathering and not burst.is_kept:
+    elif burst.port.is_gathering and burst.is_at_hand:
         burst.is_unanswered = burst.is_done = True
     else:
         burst.port.answer(burst)
@@ -286,8 +301,8 @@ def _done(command: Command) -> None:
 def _settle(command: Command) -> None:
     assert isinstance(command, Burst), "a burst completes itself"
     burst = command
-    if burst.status or not (burst.plan.is_write or burst.has_all_data):
-        burst.port.take_apart(burst)
-    else:
+    if reply_of(burst).is_success and burst.has_all_data:
         burst.port.answer(burst)
         burst.end()
+    else:
+        burst.port.take_apart(burst)

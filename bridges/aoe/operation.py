@@ -58,8 +58,8 @@ class Port(Protocol):
     def release(self, frame: memoryview) -> None:
         """Take back a received frame that the target kept."""
 
-    def forget_flows(self) -> None:
-        """Forget what is remembered of initiators: what decides about them has changed."""
+    def forget_flows(self, mac: bytes | None = None) -> None:
+        """Forget what is remembered of an initiator, or of all: what decides has changed."""
 
 
 class Order(Protocol):
@@ -154,10 +154,13 @@ class AtaOperation:
         cdb = to_cdb(request, durable=self._owner.durable)
         client.nexus.submit(Command(cdb, data_in, data_out, self._complete))
 
-    def reject(self, error: ScsiError) -> None:
-        """See ``Waiting.reject``."""
-        self._note_failure(error)
-        self._fail(self._outcome(error.reply), error.reply.sense)
+    def reject(self, error: ScsiError, *, is_known: bool = False) -> None:
+        """See ``Waiting.reject``. ``is_known``: another one has ended like this, and said so."""
+        if not is_known:
+            self._note_failure(error)
+        outcome = self._outcome(error.reply)
+        # GOOD, but with less data than there should be.
+        self._fail(DEVICE_FAULT if outcome.is_success else outcome, error.reply.sense)
 
     def _run(self, procedure: Procedure, client: LunClient) -> None:
         policy, durable = self._initiator.terms.policy, self._owner.durable

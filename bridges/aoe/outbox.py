@@ -93,6 +93,10 @@ class Outbox(Slots):
         self.memory[start : start + len(frame)] = frame
         self.lengths[slot] = len(frame)
 
+    def spoil(self) -> None:
+        """Take note that data have been put into slots that are not used after all."""
+        self._patterned = min(self._patterned, self.used)
+
     def has_pattern(self, pattern: object, count: int) -> bool:
         """Whether the next slots were last filled with frames that had the same pattern.
 

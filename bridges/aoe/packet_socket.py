@@ -92,8 +92,8 @@ class PacketSocket:
         self.rx: RxRing | None = None
         self._counted = Statistics(0, 0)
         if slots:
-            memory = mmap.mmap(sock.fileno(), slot_size_bytes * slots)
-            self.rx = RxRing(memoryview(memory), slot_size_bytes)
+            self._mapping = mmap.mmap(sock.fileno(), slot_size_bytes * slots)
+            self.rx = RxRing(memoryview(self._mapping), slot_size_bytes)
         self._epoll = select.epoll()
         self._epoll.register(sock, select.EPOLLIN | select.EPOLLET)
 
@@ -123,6 +123,11 @@ class PacketSocket:
         """Receive what comes to an interface from now on; raises OSError."""
         self.sender.bind((interface, 0))
         self.sock.bind((interface, ETHERTYPE))
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the interface is there that it was bound to."""
+        return bool(self.sock.getsockname()[0])
 
     def unhook(self) -> None:
         """Receive nothing more than has come, and go on sending."""
@@ -158,10 +163,14 @@ class PacketSocket:
         return self._counted
 
     def close(self) -> None:
-        """Close the socket; the rings' memory goes with its last user."""
+        """Close the socket; whoever still looks at the ring's memory must not."""
         self._epoll.close()
         self.sock.close()
         self.sender.close()
+        if self.rx is not None:
+            # The mapping has a descriptor of its own, which keeps the socket in the kernel.
+            self.rx.close()
+            self._mapping.close()
 
 
 def _attach_filter(sock: socket.socket, rows: _Filter) -> None:

@@ -3,11 +3,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bridges.aoe.ata import COMMANDS, decode
 from bridges.aoe.burst import Burst
 from bridges.aoe.operation import AtaOperation
 from bridges.aoe.ordering import Ranged
 from bridges.aoe.wire import AtaArgument, Header, echo_ata_argument, write_reply_header
+from bridges.recovery import ScsiError, reply_of
+from scsi_backend.t10.sense import SenseKey
+
+# Failures that belong to sectors, so that other sectors need not share them.
+_OF_SECTORS: Final = frozenset(
+    {
+        SenseKey.MEDIUM_ERROR,
+        SenseKey.HARDWARE_ERROR,
+        SenseKey.ILLEGAL_REQUEST,
+        SenseKey.DATA_PROTECT,
+    }
+)
 
 
 class Parts:
@@ -23,11 +37,19 @@ class Parts:
         self.order = self
 
     def start(self) -> None:
-        """Execute them all."""
-        for index in range(self._burst.count):
-            self._execute(self._burst.frame(index))
+        """Execute them all, or have them end as the burst did."""
+        burst = self._burst
+        operations = [self._operation(burst.frame(index)) for index in range(burst.count)]
+        if burst.count > 1 and _may_differ(burst):
+            for operation in operations:
+                operation.start()
+        else:
+            # What has changed or gone was told once, and once more nobody would tell.
+            error = ScsiError(burst.cdb, reply_of(burst))
+            for index, operation in enumerate(operations):
+                operation.reject(error, is_known=index > 0)
 
-    def _execute(self, frame: memoryview) -> None:
+    def _operation(self, frame: memoryview) -> AtaOperation:
         burst = self._burst
         port, plan = burst.port, burst.plan
         header, argument = Header.parse(frame), AtaArgument.parse(frame)
@@ -38,13 +60,15 @@ class Parts:
         write_reply_header(reply, header, port.mac, header.major, header.minor)
         echo_ata_argument(reply, frame)
         initiator = burst.flow.initiator
-        operation = AtaOperation(
-            self, initiator, port, request, frame, reply, is_write=plan.is_write
-        )
-        operation.start()
+        return AtaOperation(self, initiator, port, request, frame, reply, is_write=plan.is_write)
 
     def leave(self, command: Ranged, /) -> None:
         """Take note that one of them has ended."""
         self._left -= 1
         if not self._left:
             self._burst.end()
+
+
+def _may_differ(burst: Burst) -> bool:
+    sense = burst.sense
+    return sense is not None and not sense.deferred and sense.key in _OF_SECTORS

@@ -27,8 +27,8 @@ SEND_RETRY_S: Final = 0.001
 # Longer than any command is tried for (bridges/recovery.py).
 _STOP_TIMEOUT_S: Final = 30.0
 
-# Handles a frame and tells whether its memory is kept.
-Route = Callable[[memoryview], bool]
+# Handles a frame that has come by a port, and tells whether its memory is kept.
+Route = Callable[[memoryview, "PacketPort"], bool]
 
 
 class PacketPort(ABC):
@@ -44,7 +44,7 @@ class PacketPort(ABC):
         interface: str,
         link: Link,
         packets: PacketSocket,
-        route: Callable[[memoryview, PacketPort], bool],
+        route: Route,
     ) -> None:
         self.interface = interface
         self.link = link
@@ -56,7 +56,7 @@ class PacketPort(ABC):
         self.pending = 0
         self._loop = loop
         self._packets = packets
-        self._route: Route = lambda frame: route(frame, self)
+        self._route_to = route
         self._is_open = False
         # Taking frames: not while too much is under way, nor once the port is being closed.
         self._is_closing = False
@@ -65,16 +65,23 @@ class PacketPort(ABC):
         self._is_in_turn = False
         self._retry: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
 
-    def start(self) -> None:
-        """Begin to receive; raises OSError, with the socket closed."""
+    def open(self) -> None:
+        """Begin to receive, though nothing is handled before ``start``; raises OSError, closed."""
         try:
             self._packets.bind(self.interface)
         except OSError:
             self._packets.close()
             raise
         self._is_open = True
+
+    def start(self) -> None:
+        """Handle what has come and what comes, unless the port has been closed meanwhile."""
+        if self._is_closing:
+            return
         self._loop.add_reader(self._packets.fileno(), self._on_readable)
+        self._take_turns()
 
     def take_link(self, link: Link) -> None:
         """Take over the state of the interface; frames must still fit ``capacity_bytes``."""
@@ -96,12 +103,23 @@ class PacketPort(ABC):
     def has_ring(self) -> bool:
         """Whether frames move through shared memory."""
 
-    def stop_receiving(self) -> None:
-        """Handle what has come, and receive no more; replies are still sent."""
+    @property
+    def is_bound(self) -> bool:
+        """Whether the interface is still the one that the port was opened on."""
+        return self._packets.is_bound
+
+    async def finish(self) -> None:
+        """Receive nothing more, and begin all that has come."""
         self._packets.unhook()
-        while self._turn():
-            pass
-        self._is_closing = True
+        while not self._is_closing:
+            if self._turn():
+                await asyncio.sleep(0)
+            elif not self._is_held_up:
+                return
+            else:
+                self._emptied = self._loop.create_future()
+                await self._emptied
+                self._emptied = None
 
     async def close(self) -> None:
         """Stop receiving, wait until every command under way is replied to, and close."""
@@ -126,14 +144,17 @@ class PacketPort(ABC):
         self._loop.remove_reader(self._packets.fileno())
         if self._retry is not None:
             self._retry.cancel()
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        for future in (self._drained, self._emptied):
+            _resolve(future)
         self._packets.close()
 
     def allocate(self, length_bytes: int) -> memoryview:
         """See ``Port.allocate``."""
         self.pending += 1
         return memoryview(bytearray(max(length_bytes, MIN_FRAME_BYTES)))
+
+    def _route(self, frame: memoryview) -> bool:
+        return self._route_to(frame, self)
 
     @abstractmethod
     def send(self, frame: memoryview, length_bytes: int) -> None:
@@ -144,7 +165,7 @@ class PacketPort(ABC):
         """See ``Port.release``."""
 
     @abstractmethod
-    def forget_flows(self) -> None:
+    def forget_flows(self, mac: bytes | None = None) -> None:
         """See ``Port.forget_flows``."""
 
     def _on_readable(self) -> None:
@@ -173,10 +194,9 @@ class PacketPort(ABC):
             return
         if not self._send_queued() and self._retry is None and self.link.is_running:
             self._retry = self._loop.call_later(SEND_RETRY_S, self._try_again)
-        if self._drained is not None:
-            if not self.pending and not self._drained.done():
-                self._drained.set_result(None)
-        elif self._is_held_up and not self._is_in_turn and self.pending <= RESUME_PENDING:
+        if not self.pending:
+            _resolve(self._drained)
+        if self._is_held_up and not self._is_in_turn and self.pending <= RESUME_PENDING:
             self._is_held_up = False
             self._loop.call_soon(self._take_turns)
 
@@ -184,7 +204,14 @@ class PacketPort(ABC):
         """Receive and answer, and come back to it if there is more after everything else."""
         if self._turn():
             self._loop.call_soon(self._take_turns)
+        elif not self._is_held_up:
+            _resolve(self._emptied)
 
     def _try_again(self) -> None:
         self._retry = None
         self._flush()
+
+
+def _resolve(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

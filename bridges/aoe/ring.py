@@ -3,8 +3,9 @@
 what its slots have in common with those of the outbox. No socket is here.
 
 A slot of the ring is the kernel's header, and behind it a frame. Who owns it is its status word.
-The kernel fills slots strictly in their order, so one that is kept here when the kernel's turn
-comes to it means that frames are lost.
+The kernel fills slots strictly in their order: one that is not given back when its turn comes means
+that everybody's frames are lost. So what waits takes a copy along, and all slots of a batch are
+given back with it.
 
 Source: packet(7), linux/if_packet.h (TPACKET_V2), Documentation/networking/packet_mmap.rst.
 """
@@ -15,10 +16,7 @@ import struct
 from typing import Final
 
 # enum tp_status.
-_OF_KERNEL: Final = 0
 _OF_USER: Final = 1
-# Neither the kernel's, which asks for zero only, nor new: somebody here still uses the frame.
-_KEPT: Final = 1 << 30
 
 # struct tpacket2_hdr: captured length, and where the frame begins (tp_mac).
 _PLACE = struct.Struct("<8xIH")
@@ -32,7 +30,8 @@ _PAGE_BYTES: Final = 4096
 
 # The most slots that are handled as columns.
 MAX_BATCH: Final = 64
-ZERO_WORDS: Final = memoryview(bytes(4 * MAX_BATCH)).cast("I")
+# TP_STATUS_KERNEL, so many times.
+_ZEROS: Final = memoryview(bytes(4 * MAX_BATCH)).cast("I")
 
 
 def slot_bytes(content_bytes: int) -> int:
@@ -65,8 +64,7 @@ class Slots:
         self.size_quads = size_bytes // 8
         self.count = len(memory) // size_bytes
         self._frame_offset = frame_offset
-        self._key = 0, 0
-        self._views: list[memoryview] = []
+        self._views: dict[tuple[int, int], list[memoryview]] = {}
 
     def word_column(self, first: int, count: int, offset_bytes: int) -> memoryview:
         """The word at this place of ``count`` slots in a row, from ``first`` on.
@@ -80,15 +78,15 @@ class Slots:
     def views(self, offset_bytes: int, length_bytes: int) -> list[memoryview]:
         """This part of every slot's frame.
 
-        Only one part is remembered: the longest that frames have is nearly all there is.
+        They are kept, for each of the few lengths that whole sectors have.
         """
-        key = offset_bytes, length_bytes
-        if key != self._key:
+        found = self._views.get((offset_bytes, length_bytes))
+        if found is None:
             first = self._frame_offset + offset_bytes
             starts = range(first, first + self.count * self.size_bytes, self.size_bytes)
-            self._views = [self.memory[start : start + length_bytes] for start in starts]
-            self._key = key
-        return self._views
+            found = [self.memory[start : start + length_bytes] for start in starts]
+            self._views[offset_bytes, length_bytes] = found
+        return found
 
 
 class RxRing(Slots):
@@ -123,28 +121,12 @@ class RxRing(Slots):
         length, offset = _PLACE.unpack_from(self.memory, start)
         return self.memory[start + offset : start + offset + length]
 
-    def keep(self, first: int, count: int) -> None:
-        """Keep slots in a row beyond the moment."""
-        self._mark(first, count, _KEPT)
-
     def release(self, first: int, count: int) -> None:
-        """Give slots in a row back to the kernel."""
-        self._mark(first, count, _OF_KERNEL)
+        """Give slots in a row back to the kernel, at most ``MAX_BATCH``."""
+        self.word_column(first, count, 0)[:] = _ZEROS[:count]
 
-    def release_batch(self, first: int, count: int) -> None:
-        """The same for up to ``MAX_BATCH`` slots at once."""
-        if count == 1:
-            self.words[first * self.size_words] = _OF_KERNEL
-        else:
-            self.word_column(first, count, 0)[:] = ZERO_WORDS[:count]
-
-    def release_unkept(self, first: int, count: int) -> None:
-        """Give slots back to the kernel unless they are kept."""
-        for slot in range(first, first + count):
-            if self.words[slot * self.size_words] & _OF_USER:
-                self.release(slot, 1)
-
-    def _mark(self, first: int, count: int, status: int) -> None:
-        words, size = self.words, self.size_words
-        for word in range(first * size, (first + count) * size, size):
-            words[word] = status
+    def close(self) -> None:
+        """Let go of the memory, so that it can be unmapped."""
+        self._views.clear()
+        for view in (self.words, self.quads, self.memory):
+            view.release()

@@ -14,7 +14,6 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
@@ -27,16 +26,19 @@ from bridges.aoe.link import Link
 from bridges.aoe.outbox import Outbox
 from bridges.aoe.packet_socket import PacketSocket
 from bridges.aoe.parts import Parts
-from bridges.aoe.port import MAX_PENDING, PacketPort
+from bridges.aoe.port import MAX_PENDING, PacketPort, Route
 from bridges.aoe.ring import RX_FRAME_OFFSET, RxRing
 from bridges.aoe.target import AoeTarget
 from bridges.aoe.wire import ATA_DATA_OFFSET, parse_destination
+from bridges.sparing_log import SparingLog
 from bridges.spin import Spinner
 
 _log = logging.getLogger(__name__)
 
 # Captured length, and where the frame begins.
 _PLACE = struct.Struct("<IHxx")
+# The source address in a flow's key.
+_SOURCE = slice(6, 12)
 # Replies leave after so many frames, so that the initiator has work while the next are handled.
 _BATCH_FRAMES: Final = 32
 # Batches in one turn, after which the event loop looks at everything else.
@@ -54,7 +56,7 @@ class RingPort(PacketPort):
         interface: str,
         link: Link,
         packets: PacketSocket,
-        route: Callable[[memoryview, PacketPort], bool],
+        route: Route,
         targets: AddressMap[AoeTarget],
         spinner: Spinner,
     ) -> None:
@@ -67,10 +69,9 @@ class RingPort(PacketPort):
         self._spinner = spinner
         self.buffer_count = self.rx.count
         self._flows: dict[bytes, Flow] = {}
+        self._unsent_log = SparingLog(loop.time, _log.info)
         self._queue: deque[memoryview] = deque()
         self.is_gathering = False
-        # Slots of frames that targets keep, by the identity of the frame's memoryview.
-        self._kept: dict[int, int] = {}
 
     @property
     def has_ring(self) -> bool:
@@ -89,12 +90,19 @@ class RingPort(PacketPort):
         self._schedule_flush()
 
     def release(self, frame: memoryview) -> None:
-        """See ``Port.release``."""
-        self.rx.release(self._kept.pop(id(frame)), 1)
+        """See ``Port.release``: targets get copies."""
 
-    def forget_flows(self) -> None:
+    def forget_flows(self, mac: bytes | None = None) -> None:
         """See ``Port.forget_flows``."""
-        self._flows.clear()
+        if mac is None:
+            self._flows.clear()
+        for key in [key for key in self._flows if key[_SOURCE] == mac]:
+            del self._flows[key]
+
+    def abandon(self) -> None:
+        """See ``PacketPort.abandon``."""
+        super().abandon()
+        self._spinner.forget(self)
 
     def answer(self, burst: Burst) -> None:
         """See ``BurstPort.answer``."""
@@ -125,15 +133,13 @@ class RingPort(PacketPort):
             if not error:
                 return True
             unsent = outbox.take_unsent()
-            if error not in _FULL:
-                # ENETDOWN, EMSGSIZE, ENXIO: waiting would not help.
-                _log.info("%s: reply not sent: %s", self.interface, os.strerror(error))
-                del unsent[0]
-            else:
+            if error in _FULL:
                 self.pending += len(unsent)
                 self._queue.extendleft(reversed(unsent))
                 return False
-            for frame in unsent:
+            # Waiting would not help; a frame that is too long for the MTU says nothing of others.
+            self._unsent_log.log(f"{self.interface}: not sent: {os.strerror(error)}")
+            for frame in unsent[1:] if error == errno.EMSGSIZE else ():
                 outbox.put(frame)
         return True
 
@@ -196,29 +202,31 @@ class RingPort(PacketPort):
         count = rx.ready(_BATCH_FRAMES)
         if not count:
             return False
-        slot = rx.next_slot
+        first = slot = rx.next_slot
         end = slot + count
         rx.advance(count)
-        while slot < end:
-            known = identity(rx, slot)
-            place, key, code, _ = known
-            flow = self._flows.get(key)
-            plan = None if flow is None else flow.plans.get(code)
-            captured, offset = _PLACE.unpack(place)
-            if plan is None or captured < plan.request_bytes or offset != RX_FRAME_OFFSET:
-                self._take_plainly(slot, key, code)
-                slot += 1
-            else:
-                assert flow is not None, "it has the plan"
-                alike = count_alike(rx, slot, end - slot, known)
-                try:
-                    self._take_alike(slot, alike, known, flow, plan)
-                except Exception:
-                    # They get no answer; everybody else's frames must.
-                    _log.exception("%s: frames dropped", self.interface)
-                    rx.release_unkept(slot, alike)
-                slot += alike
+        try:
+            while slot < end:
+                slot += self._take_group(slot, end)
+        finally:
+            # Whatever goes on beyond the batch has taken along what it needs.
+            rx.release(first, count)
         return True
+
+    def _take_group(self, slot: int, end: int) -> int:
+        """Handle a frame, and those behind it that are alike; return how many."""
+        known = identity(self.rx, slot)
+        place, key, code, _ = known
+        flow = self._flows.get(key)
+        plan = None if flow is None else flow.plans.get(code)
+        captured, offset = _PLACE.unpack(place)
+        if plan is None or captured < plan.request_bytes or offset != RX_FRAME_OFFSET:
+            self._take_plainly(slot, key, code)
+            return 1
+        assert flow is not None, "it has the plan"
+        alike = count_alike(self.rx, slot, end - slot, known)
+        self._take_alike(slot, alike, known, flow, plan)
+        return alike
 
     def _take_alike(self, first: int, count: int, known: Identity, flow: Flow, plan: Plan) -> None:
         """Execute frames that are alike, and answer together if all are done at once."""
@@ -231,22 +239,20 @@ class RingPort(PacketPort):
         bursts = []
         are_done = True
         self.is_gathering = True
-        try:
-            for index, length, low in runs_of(rx, first, count, plan.sectors):
-                burst = Burst(self, flow, plan, first + index, length, upper | low)
+        for index, length, low in runs_of(rx, first, count, plan.sectors):
+            burst = Burst(self, flow, plan, first + index, length, upper | low)
+            try:
                 burst.begin(views, first_out + index if first_out >= 0 else -1)
-                are_done = are_done and burst.is_unanswered
-                bursts.append(burst)
-        finally:
-            self.is_gathering = False
+            except Exception:
+                # It gets no answer; all others must.
+                _log.exception("%s: frames dropped", self.interface)
+            are_done = are_done and burst.is_unanswered
+            bursts.append(burst)
+        self.is_gathering = False
         if are_done and has_room:
             render_alike(rx, first, count, known, flow, plan, outbox)
         else:
             self._answer_each(bursts)
-        if are_done:
-            rx.release_batch(first, count)
-        else:
-            self._release_each(bursts)
         for burst in bursts:
             if burst.is_in_order and burst.is_unanswered:
                 burst.end()
@@ -258,27 +264,18 @@ class RingPort(PacketPort):
             if burst.first_out >= 0:
                 assert burst.data_in is not None, "a READ has read there"
                 burst.leave_outbox(burst.data_in)
+        self.outbox.spoil()
         for burst in done:
             self.answer(burst)
 
-    def _release_each(self, bursts: list[Burst]) -> None:
-        for burst in bursts:
-            if not (burst.is_write and burst.is_kept):
-                self.rx.release(burst.first_slot, burst.count)
-
     def _take_plainly(self, slot: int, key: bytes, code: bytes) -> None:
-        rx = self.rx
-        frame = rx.frame(slot)
-        # Kept from the beginning: the target may release it before it returns.
-        rx.keep(slot, 1)
-        self._kept[id(frame)] = slot
-        is_kept = False
+        # Targets may keep a frame for as long as they like.
+        frame = memoryview(bytes(self.rx.frame(slot)))
         try:
-            is_kept = self._route(frame)
+            self._route(frame)
         except Exception:
+            # It gets no answer; all others must.
             _log.exception("%s: frame dropped", self.interface)
-        if not is_kept and id(frame) in self._kept:
-            self.release(frame)
         self._learn(key, code)
 
     def _learn(self, key: bytes, code: bytes) -> None:

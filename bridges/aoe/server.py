@@ -27,7 +27,7 @@ from bridges.aoe.port import PacketPort
 from bridges.aoe.ring_port import RingPort
 from bridges.aoe.socket_port import SocketPort
 from bridges.aoe.target import AoeTarget
-from bridges.aoe.wire import HEADER_BYTES, parse_destination
+from bridges.aoe.wire import ETHERNET_HEADER_BYTES, HEADER_BYTES, parse_destination
 from bridges.spin import Spinner
 
 __all__ = ["AoeServer", "Export", "parse_address"]
@@ -168,8 +168,8 @@ class AoeServer:
     def _look(self) -> None:
         present = self._present()
         for name, place in tuple(self._places.items()):
-            # One that was deleted and made again has another index.
-            if present.get(name) != place.index:
+            # One that was deleted and made again may have the same index.
+            if present.get(name) != place.index or not place.port.is_bound:
                 _log.warning("%s: the interface is gone", name)
                 self._abandon(self._places.pop(name))
         for name in self._refused.keys() - present.keys():
@@ -210,6 +210,7 @@ class AoeServer:
         self._refused.pop(name, None)
         for target in targets:
             target.attach(place.port)
+        place.port.start()
 
     def _open_port(self, name: str, link: Link, place: _Place) -> PacketPort:
         packets = PacketSocket.open(link.frame_bytes, wants_ring=self._wants_ring)
@@ -219,7 +220,7 @@ class AoeServer:
             port = SocketPort(self._loop, name, link, packets, place.route)
         else:
             port = RingPort(self._loop, name, link, packets, place.route, place.map, self._spinner)
-        port.start()
+        port.open()
         _log.info(
             "%s: %s, MTU %d, %d sectors in a frame, %d buffers",
             name,
@@ -242,20 +243,30 @@ class AoeServer:
             place.announce()
 
     def _make_larger(self, name: str, place: _Place, link: Link) -> None:
-        """Replace a port whose memory is too small for the frames that may come now."""
+        """Replace a port whose memory is too small for the frames that may come now.
+
+        Some frames may come by both, which is as harmless as any that come twice: the new port
+        handles none before the old one has begun all that came by it.
+        """
         outgrown = _Place(place.index, place.targets)
         outgrown.port = place.port
-        place.port.stop_receiving()
         try:
             place.port = self._open_port(name, link, place)
         except OSError:
-            self._abandon(self._places.pop(name))
+            # It goes on with frames as long as before.
+            mtu = place.port.capacity_bytes - ETHERNET_HEADER_BYTES
+            place.port.take_link(link._replace(mtu=mtu))
             raise
         for target in place.targets:
             target.attach(place.port)
-        task = self._loop.create_task(self._leave(outgrown))
+        task = self._loop.create_task(self._change_over(outgrown, place.port))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+    async def _change_over(self, outgrown: _Place, port: PacketPort) -> None:
+        await outgrown.port.finish()
+        port.start()
+        await self._leave(outgrown)
 
     async def _leave(self, place: _Place) -> None:
         await place.port.close()

@@ -153,7 +153,7 @@ class Sessions:
         clock: TimerClock,
         terms: Terms,
         on_info: Callable[[LunInfo], None],
-        on_gone: Callable[[], None],
+        on_gone: Callable[[bytes | None], None],
         limit: int = MAX_SESSIONS,
     ) -> None:
         """A session ends once to twice the policy's idle timeout after its last command."""
@@ -162,7 +162,7 @@ class Sessions:
         self._terms = terms
         # Told what each session finds its LUN to be, at first and after every change.
         self._on_info = on_info
-        # Told whenever sessions have ended.
+        # Told whose session has ended, None for everybody's.
         self._on_gone = on_gone
         self._limit = limit
         self._timer: Timer | None = None
@@ -199,7 +199,7 @@ class Sessions:
             mac, initiator = self._by_mac.popitem()
             self._left_behind += ((mac, each) for each in initiator.outstanding.so_far())
             initiator.session.close()
-        self._on_gone()
+        self._on_gone(None)
 
     def _open(self, mac: bytes) -> Initiator:
         if len(self._by_mac) >= self._limit:
@@ -230,7 +230,7 @@ class Sessions:
         if self._by_mac.get(mac) is initiator:
             del self._by_mac[mac]
             initiator.session.close()
-            self._on_gone()
+            self._on_gone(mac)
 
     def _forget_oldest(self) -> None:
         # Once around, each that was heard has lost its flag; twice, and all are busy.

@@ -10,12 +10,11 @@ import asyncio
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from bridges.aoe.link import Link
 from bridges.aoe.packet_socket import PacketSocket
-from bridges.aoe.port import MAX_PENDING, PacketPort
+from bridges.aoe.port import MAX_PENDING, PacketPort, Route
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class SocketPort(PacketPort):
         interface: str,
         link: Link,
         packets: PacketSocket,
-        route: Callable[[memoryview, PacketPort], bool],
+        route: Route,
     ) -> None:
         super().__init__(loop, interface, link, packets, route)
         self._sock = packets.sock
@@ -60,7 +59,7 @@ class SocketPort(PacketPort):
         assert isinstance(buffer, bytearray), "the frame came from here"
         self._free.append(buffer)
 
-    def forget_flows(self) -> None:
+    def forget_flows(self, mac: bytes | None = None) -> None:
         """See ``Port.forget_flows``: none are remembered."""
 
     def _turn(self) -> bool:

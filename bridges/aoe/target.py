@@ -312,9 +312,9 @@ class AoeTarget:
         for port in self._ports:
             self.announce(port)
 
-    def _forget_flows(self) -> None:
+    def _forget_flows(self, mac: bytes | None = None) -> None:
         for port in self._ports:
-            port.forget_flows()
+            port.forget_flows(mac)
 
     def look_at_size(self) -> None:
         """Announce a new capacity that no session may ever hear of.

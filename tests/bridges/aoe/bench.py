@@ -115,7 +115,7 @@ class CollectingPort:
         """See ``Port.release``."""
         self.released.append(frame)
 
-    def forget_flows(self) -> None:
+    def forget_flows(self, mac: bytes | None = None) -> None:
         """See ``Port.forget_flows``."""
         self.forgotten += 1
 

@@ -8,6 +8,7 @@ each arrives as a datagram.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
@@ -46,19 +47,16 @@ class MemoryRing:
         self.lost = 0
         self._next = 0
 
-    def deliver(self, frame: bytes) -> None:
+    def deliver(self, frame: bytes, offset: int = RX_FRAME_OFFSET) -> None:
         """Do what the kernel does with a frame that has come."""
         start = self._next * self.size_bytes
         if self.status(self._next):
             self.lost += 1
             return
-        captured = frame[: self.size_bytes - RX_FRAME_OFFSET]
-        at = start + RX_FRAME_OFFSET
+        captured = frame[: self.size_bytes - offset]
+        at = start + offset
         self.memory[at : at + len(captured)] = captured
-        network = RX_FRAME_OFFSET + 14
-        _HEADER.pack_into(
-            self.memory, start, 1, len(frame), len(captured), RX_FRAME_OFFSET, network
-        )
+        _HEADER.pack_into(self.memory, start, 1, len(frame), len(captured), offset, offset + 14)
         self._next = (self._next + 1) % self.slots
 
     def status(self, slot: int) -> int:
@@ -93,6 +91,11 @@ class MemoryPackets:
         """See ``PacketSocket.fileno``."""
         return self.receiver.fileno()
 
+    @property
+    def is_bound(self) -> bool:
+        """See ``PacketSocket.is_bound``."""
+        return True
+
     def woke(self) -> bool:
         """See ``PacketSocket.woke``."""
         return False
@@ -104,6 +107,15 @@ class MemoryPackets:
         """See ``PacketSocket.close``."""
         self.is_closed = True
         self.sender.close()
+
+    def replace_sender(self, sender: socket.socket, receiver: socket.socket) -> None:
+        """Send by another pair of sockets from now on."""
+        os.dup2(sender.fileno(), self.sender.fileno())
+        os.dup2(receiver.fileno(), self.receiver.fileno())
+        for sock in (sender, receiver):
+            sock.close()
+        self.sender.setblocking(False)
+        self.receiver.setblocking(False)
 
     def received(self) -> list[bytes]:
         """What was sent since the last call."""
@@ -139,6 +151,14 @@ class ManualLoop:
         """See ``AbstractEventLoop.call_later``; ``cancel`` of what is returned does nothing."""
         self.later.append(callback)
         return asyncio.TimerHandle(0, callback, (), cast(Any, self))
+
+    def create_future(self) -> asyncio.Future[None]:
+        """See ``AbstractEventLoop.create_future``: one of the loop that runs the test."""
+        return asyncio.get_running_loop().create_future()
+
+    def time(self) -> float:
+        """See ``AbstractEventLoop.time``."""
+        return 1000.0
 
     def get_debug(self) -> bool:
         """See ``AbstractEventLoop.get_debug``."""
@@ -179,8 +199,9 @@ class RingBench(Bench):
             AddressMap({(1, 1): self.target}),
             Spinner(),
         )
-        self.ring_port.start()
+        self.ring_port.open()
         self.target.attach(self.ring_port)
+        self.ring_port.start()
         self.loop.run()
         self.announcements = self.packets.received()
 
@@ -245,7 +266,7 @@ class AnsweredPort:
         """See ``Port.release``."""
         raise AssertionError("a burst releases slots")
 
-    def forget_flows(self) -> None:
+    def forget_flows(self, mac: bytes | None = None) -> None:
         """See ``Port.forget_flows``."""
 
 

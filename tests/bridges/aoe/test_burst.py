@@ -85,8 +85,7 @@ def test_its_requests_can_be_had_again_when_the_slots_are_gone(bench: Bench) -> 
 def test_a_write_is_made_of_the_received_frames(bench: Bench) -> None:
     frames = [write_ext(10 + 2 * n, bytes([n]) * 1024, TAGS[n]) for n in range(3)]
     burst, _ = burst_of(bench, *frames, lba=10)
-    assert [bytes(burst.frame(n)) for n in range(3)] == frames
-    burst.start()
+    burst.begin(burst.port.rx.views(36, 1024), -1)
     assert burst.cdb == bytes.fromhex("8a 08 000000000000000a 00000006 0000")
     assert bench.vdisk.blocks(10, 6) == b"".join(bytes([n]) * 1024 for n in range(3))
     assert burst.data_out is not None
@@ -108,6 +107,19 @@ def test_a_fence_waits_for_a_burst_under_way(bench: Bench, make: Callable[[], li
     back = REPLY.replace(CLIENT_MAC, OTHER_CLIENT_MAC)
     assert bench.port.take() == [answer(f"01 01 {OTHER_CLIENT_MAC}", 3, back)]
     assert not burst.flow.initiator.outstanding.is_any
+
+
+def test_a_write_that_waits_takes_its_data_along(bench: Bench) -> None:
+    frames = [write_ext(10 + 2 * n, bytes([65 + n]) * 1024, TAGS[n]) for n in range(3)]
+    burst, port = burst_of(bench, *frames, lba=10)
+    bench.vdisk.immediate_bytes = NOT_NOW
+    bench.vdisk.is_held = True
+    burst.begin(burst.port.rx.views(36, 1024), -1)
+    burst.port.rx.memory[:] = b"\xee" * len(burst.port.rx.memory)
+    assert [bytes(burst.frame(n)) for n in range(3)] == frames
+    bench.vdisk.release_all()
+    assert bench.vdisk.blocks(10, 6) == b"".join(bytes([65 + n]) * 1024 for n in range(3))
+    assert [reply[20:24].hex() for reply in port.answered] == list(TAGS)
 
 
 def test_data_move_out_of_the_outbox_before_a_read_waits(bench: Bench) -> None:

@@ -48,18 +48,17 @@ def test_writes_are_durable_as_the_burst_would_have_been(bench: RingBench) -> No
     assert [cdb[1] for cdb in bench.lun.cdbs] == [0x08] * 3
 
 
-def test_the_slots_are_kept_until_the_last_part_has_ended(bench: RingBench) -> None:
+def test_a_burst_is_pending_until_the_last_part_has_ended(bench: RingBench) -> None:
     bench.lun.answers[WRITE] = [FAILURE]
     bench.vdisk.immediate_bytes = NOT_NOW
     bench.vdisk.is_held = True
     data = [b"a" * 1024, b"b" * 1024]
     bench.exchange(*(write_ext(10 + 2 * n, data[n], f"{n:08x}") for n in range(2)))
-    assert bench.ring.taken == 2
+    assert bench.ring.taken == 0
     bench.vdisk.release()
     bench.vdisk.release()
-    assert bench.ring.taken == 2
+    assert bench.ring_port.pending > 0
     bench.vdisk.release_all()
     assert len(bench.later()) == 2
-    assert bench.ring.taken == 0
     assert bench.ring_port.pending == 0
     assert bench.vdisk.blocks(10, 4) == b"".join(data)

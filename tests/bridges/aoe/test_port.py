@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -59,9 +60,47 @@ def test_a_link_that_has_changed_is_taken_over(bench: RingBench) -> None:
 def test_what_has_come_is_still_handled_when_no_more_is_to_be_received(bench: RingBench) -> None:
     for number in range(1000):
         bench.ring.deliver(read_ext(number, 1))
-    bench.ring_port.stop_receiving()
+    asyncio.run(bench.ring_port.finish())
     assert len(bench.later()) == 1000
-    assert bench.exchange(read_ext(10, 1)) == []
+
+
+def test_a_port_that_is_held_up_finishes_when_it_can(bench: RingBench) -> None:
+    async def scenario() -> list[bytes]:
+        hold(bench)
+        total = MAX_PENDING + 200
+        bench.exchange(*(read_ext(5 * n % 1000, 1, f"{n:08x}") for n in range(total)))
+        finishing = asyncio.ensure_future(bench.ring_port.finish())
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        bench.vdisk.is_held = False
+        bench.vdisk.immediate_bytes = None
+        replies = []
+        while bench.vdisk.held:
+            bench.vdisk.release()
+            replies += bench.later()
+        await finishing
+        assert len(replies) == total
+        return replies
+
+    replies = asyncio.run(scenario())
+    assert len({reply[20:24] for reply in replies}) == len(replies)
+
+
+def test_a_port_that_is_abandoned_finishes_at_once(bench: RingBench) -> None:
+    async def scenario() -> None:
+        hold(bench)
+        bench.exchange(*(read_ext(5 * n % 1000, 1, f"{n:08x}") for n in range(MAX_PENDING + 9)))
+        finishing = asyncio.ensure_future(bench.ring_port.finish())
+        await asyncio.sleep(0)
+        bench.ring_port.abandon()
+        await finishing
+        # And one that was closed before its time comes handles nothing.
+        bench.ring_port.start()
+        assert not bench.loop.readable
+
+    asyncio.run(scenario())
+    bench.vdisk.release_all()
+    assert bench.later() == []
 
 
 def test_an_abandoned_port_is_closed_at_once(bench: RingBench) -> None:

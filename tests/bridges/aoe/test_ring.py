@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 
 import pytest
@@ -51,8 +52,7 @@ def test_frames_are_found_in_their_order_up_to_the_end_of_the_ring() -> None:
     assert ring.ready(32) == 6
     assert [bytes(ring.frame(slot)) for slot in range(6)] == [bytes([n]) * 60 for n in range(6)]
     ring.advance(6)
-    ring.release(0, 3)
-    ring.release_batch(3, 3)
+    ring.release(0, 6)
     for number in range(5):
         kernel.deliver(bytes([number]) * 60)
     # The first two of them are at the end.
@@ -62,24 +62,27 @@ def test_frames_are_found_in_their_order_up_to_the_end_of_the_ring() -> None:
     assert kernel.lost == 0
 
 
-def test_a_kept_frame_is_not_taken_twice_and_its_slot_is_not_filled() -> None:
+def test_slots_that_are_not_given_back_are_not_filled() -> None:
     kernel, ring = ring_of(4)
-    for number in range(4):
+    for number in range(6):
         kernel.deliver(bytes([number]) * 60)
+    assert (ring.ready(8), kernel.lost) == (4, 2)
     ring.advance(4)
-    ring.keep(1, 1)
-    for slots in ((0, 1), (2, 2)):
-        ring.release(*slots)
-    for number in range(4, 7):
-        kernel.deliver(bytes([number]) * 60)
-    # One fits; the next one's turn is the kept slot.
-    assert (ring.ready(4), kernel.lost) == (1, 2)
-    ring.advance(1)
-    assert ring.ready(4) == 0
-    assert bytes(ring.frame(1)) == b"\1" * 60
-    ring.release(1, 1)
+    ring.release(0, 4)
+    assert ring.ready(8) == 0
     kernel.deliver(b"z" * 60)
-    assert ring.ready(4) == 1
+    assert bytes(ring.frame(0)) == b"z" * 60
+
+
+def test_a_closed_ring_lets_go_of_its_memory() -> None:
+    memory = mmap.mmap(-1, 4096)
+    ring = RxRing(memoryview(memory), 512)
+    ring.views(36, 100)
+    with pytest.raises(BufferError):
+        memory.close()
+    ring.close()
+    memory.close()
+    assert memory.closed
 
 
 def test_a_frame_that_is_longer_than_its_slot_is_cut_off() -> None:
@@ -102,5 +105,6 @@ def test_columns_and_views_are_parts_of_the_slots() -> None:
     assert [bytes(view) for view in views] == [
         memory[128 * n + 12 : 128 * n + 14] for n in range(4)
     ]
-    assert slots.views(4, 2) is views
     assert len(slots.views(0, 5)[3]) == 5
+    # Two lengths in turn are not made again and again.
+    assert slots.views(4, 2) is views

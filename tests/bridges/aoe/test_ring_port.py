@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scsi_backend.t10.status import Status
 from tests.bridges.aoe.bench import (
     CLIENT_MAC,
@@ -152,25 +154,66 @@ def test_what_is_done_at_once_is_answered_although_the_rest_of_a_batch_waits(
     assert bench.later() == [read_reply(10, 2, 10), read_reply(12, 2, 12)]
 
 
-def test_a_write_that_has_to_wait_keeps_its_slots_and_no_others(make_bench: MakeBench) -> None:
+@pytest.mark.parametrize("waits_for", ["disk", "sync"])
+def test_a_write_that_has_to_wait_loses_nobodys_frames(
+    make_bench: MakeBench, waits_for: str
+) -> None:
     bench = make_bench()
-    bench.vdisk.immediate_bytes = NOT_NOW
+    if waits_for == "disk":
+        bench.vdisk.immediate_bytes = NOT_NOW
     bench.vdisk.is_held = True
     data = [bytes([65 + n]) * 1024 for n in range(4)]
     assert bench.exchange(*(write_ext(10 + 2 * n, data[n], tag(n)) for n in range(4))) == []
-    assert bench.ring.taken == 4
     assert bench.ring_port.pending == 4
-    # Meanwhile the ring goes round and round.
+    # Meanwhile the ring of 128 goes round and round.
     bench.vdisk.immediate_bytes = None
-    for _ in range(3):
+    for _ in range(20):
         replies = bench.exchange(*(read_ext(100 + n, 1, tag(n)) for n in range(30)))
         assert replies == [read_reply(100 + n, 1, n) for n in range(30)]
+    assert bench.ring.lost == 0
     bench.vdisk.is_held = False
     bench.vdisk.release_all()
     assert bench.later() == [write_reply(10 + 2 * n, n) for n in range(4)]
     assert bench.vdisk.blocks(10, 8) == b"".join(data)
-    assert bench.ring.taken == 0
     assert bench.ring_port.pending == 0
+
+
+def test_a_plain_write_that_has_to_wait_loses_nobodys_frames(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.vdisk.immediate_bytes = NOT_NOW
+    bench.vdisk.is_held = True
+    registers = "01 00 02 30 0a0000e00000 0000"
+    assert bench.exchange(ata(registers, b"p" * 1024, tag=tag(1))) == []
+    bench.vdisk.immediate_bytes = None
+    for _ in range(20):
+        assert len(bench.exchange(*(read_ext(100 + n, 1, tag(n)) for n in range(30)))) == 30
+    assert bench.ring.lost == 0
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+    assert bench.later() == [ata_reply("01 00 00 40 0a0000e00000 0000", tag=tag(1))]
+    assert bench.vdisk.blocks(10, 2) == b"p" * 1024
+
+
+def test_replies_are_padded_with_zeros_though_a_read_was_there_that_had_to_wait(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    bench.vdisk.needs_sync = False
+    writes = [write_ext(2 * n, bytes(1024), tag(n)) for n in range(8)]
+    bench.exchange(*writes)
+    bench.vdisk.immediate_bytes = 1536
+    bench.vdisk.is_held = True
+    assert bench.exchange(*(read_ext(100 + 2 * n, 2, tag(n)) for n in range(4))) == []
+    bench.vdisk.immediate_bytes = None
+    bench.vdisk.is_held = False
+    assert bench.exchange(*writes) == [write_reply(2 * n, n) for n in range(8)]
+
+
+def test_a_read_whose_rest_is_there_at_once_is_whole(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.vdisk.immediate_bytes = 1536
+    replies = bench.exchange(*(read_ext(100 + 2 * n, 2, tag(n)) for n in range(4)))
+    assert replies == [read_reply(100 + 2 * n, 2, n) for n in range(4)]
 
 
 def test_overlapping_writes_keep_their_order(make_bench: MakeBench) -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from bridges.aoe.ring import RX_FRAME_OFFSET
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense
 from scsi_backend.t10.status import Status
@@ -20,7 +23,16 @@ from tests.bridges.aoe.bench import (
     read_ext,
     write_ext,
 )
-from tests.bridges.aoe.ringed import READ, WRITE, MakeBench, blocks_of, read_reply, tag, write_reply
+from tests.bridges.aoe.ringed import (
+    READ,
+    WRITE,
+    MakeBench,
+    RingBench,
+    blocks_of,
+    read_reply,
+    tag,
+    write_reply,
+)
 from tests.scsi_backend.fakes import NOT_NOW, pattern
 
 
@@ -103,10 +115,16 @@ def test_an_error_at_one_frame_takes_no_other_with_it(
         assert bench.exchange(read_ext(lba, 1, tag(lba))) == [read_reply(lba, 1, lba)]
 
 
-def test_an_error_at_frames_that_are_alike_takes_no_other_with_it(
+def test_an_error_at_one_burst_takes_no_other_with_it(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench()
+    bench.vdisk.needs_sync = False
+    # A write that waits has everything keep its place in the order of writes.
+    bench.vdisk.immediate_bytes = NOT_NOW
+    bench.vdisk.is_held = True
+    bench.exchange(write_ext(900, b"h" * 1024, tag(1)))
+    bench.vdisk.immediate_bytes = None
     submit = ItlNexus.submit
 
     def fail_at_100(nexus: ItlNexus, command: Command) -> None:
@@ -116,19 +134,22 @@ def test_an_error_at_frames_that_are_alike_takes_no_other_with_it(
 
     monkeypatch.setattr(ItlNexus, "submit", fail_at_100)
     writes = [write_ext(lba, b"w" * 1024, tag(lba)) for lba in (10, 100, 102, 200)]
-    bench.exchange(*writes, read_ext(50, 2, tag(50)))
-    assert bench.exchange(read_ext(60, 2, tag(60))) == [read_reply(60, 2, 60)]
-    assert bench.ring.taken == 0
-    for number in range(200):
-        assert bench.exchange(read_ext(500, 1, tag(number))) == [read_reply(500, 1, number)]
+    replies = bench.exchange(*writes, read_ext(50, 2, tag(50)))
+    assert replies == [write_reply(10, 10), write_reply(200, 200), read_reply(50, 2, 50)]
+    bench.vdisk.is_held = False
+    bench.vdisk.release_all()
+    assert bench.later() == [write_reply(900, 1)]
+    # They have left the order.
+    overlapping = [write_ext(lba, b"v" * 1024, tag(lba)) for lba in (10, 200)]
+    assert bench.exchange(*overlapping) == [write_reply(10, 10), write_reply(200, 200)]
 
 
 def test_a_lun_that_is_back_from_standby_is_announced(make_bench: MakeBench) -> None:
     bench = make_bench()
     standby = (Status.CHECK_CONDITION, sense.Sense(sense.SenseKey.NOT_READY, 0x040B))
     frames = [read_ext(10 + 2 * n, 2, tag(n)) for n in range(2)]
-    # The burst, and each of its frames; then each frame by itself.
-    bench.lun.answers[READ] = [standby] * 5
+    # The burst, then each frame by itself.
+    bench.lun.answers[READ] = [standby] * 3
     for _ in range(2):
         assert [reply[14:16] for reply in bench.exchange(*frames)] == [b"\x1c\x03"] * 2
     replies = bench.exchange(*frames)
@@ -154,23 +175,43 @@ def test_a_short_write_is_refused_and_not_filled_up(make_bench: MakeBench) -> No
     assert bench.vdisk.blocks(12, 2) == pattern(12, 512) + pattern(13, 512)
 
 
-def test_while_replies_cannot_leave_no_frame_is_taken(make_bench: MakeBench) -> None:
+def send_little(bench: RingBench) -> None:
+    """Have replies go by a socket that holds few of them, and none of 16 KiB."""
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+    bench.packets.replace_sender(sender, receiver)
+
+
+def test_while_replies_cannot_leave_no_frame_is_taken_and_none_is_lost(
+    make_bench: MakeBench,
+) -> None:
     bench = make_bench()
-    # The sender's buffer holds a few replies of this size.
-    bench.packets.sender.setsockopt(1, 7, 4608)
-    bench.packets.receiver.setsockopt(1, 8, 4608)
-    for _ in range(2):
-        bench.vdisk.immediate_bytes = NOT_NOW
-        bench.vdisk.is_held = True
-        bench.exchange(*(read_ext(2 * n, 2, tag(n)) for n in range(20)))
-        bench.vdisk.immediate_bytes = None
-        bench.vdisk.is_held = False
-        bench.vdisk.release_all()
-        replies = bench.later()
-        while bench.loop.later:
-            bench.loop.later.pop()()
-            replies += bench.later()
+    send_little(bench)
+    for number in range(20):
+        bench.ring.deliver(read_ext(2 * number, 2, tag(number)))
+    bench.wake()
+    for number in range(20, 40):
+        bench.ring.deliver(read_ext(2 * number, 2, tag(number)))
+    bench.wake()
+    assert bench.ring.taken == 20
+    replies = bench.packets.received()
+    assert 0 < len(replies) < 20
+    while bench.loop.later:
+        bench.loop.later.pop()()
+        replies += bench.later()
+    assert replies == [read_reply(2 * n, 2, n) for n in range(40)]
     assert bench.ring_port.pending == 0
+
+
+def test_a_reply_that_is_too_long_holds_up_no_other() -> None:
+    bench = RingBench(mtu=17000)
+    send_little(bench)
+    frames = [read_ext(16, 32, tag(1)), read_ext(20, 1, tag(2)), write_ext(30, b"w" * 512, tag(3))]
+    # Each is seen once before, which takes the plain way.
+    for _ in range(2):
+        assert bench.exchange(*frames) == [read_reply(20, 1, 2), write_reply(30, 3)]
+    assert bench.ring_port.pending == 0
+    bench.close()
 
 
 def test_a_closed_port_lets_commands_end(make_bench: MakeBench) -> None:
@@ -184,3 +225,85 @@ def test_a_closed_port_lets_commands_end(make_bench: MakeBench) -> None:
     assert bench.later() == []
     assert bench.vdisk.blocks(10, 6) == b"c" * 3072
     assert bench.ring_port.pending == 0
+
+
+CHANGED = sense.Sense(sense.SenseKey.UNIT_ATTENTION, 0x2800)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_was_meant_for_one_medium_is_not_written_to_another(
+    make_bench: MakeBench, count: int
+) -> None:
+    bench = make_bench()
+    bench.lun.unit.raise_unit_attention(CHANGED)
+    before = bytes(bench.vdisk.data)
+    replies = bench.exchange(*(write_ext(10 + 2 * n, b"x" * 1024, tag(n)) for n in range(count)))
+    assert [reply[24:28] for reply in replies] == [bytes.fromhex("41 04 02 41")] * count
+    assert bench.vdisk.data == before
+
+
+def test_a_deferred_error_fails_the_command_that_meets_it_and_is_told(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench()
+    lost = sense.Sense(sense.SenseKey.MEDIUM_ERROR, 0x0C00, deferred=True)
+    for nexus in bench.scsi_target.sessions[0].nexuses.values():
+        nexus.defer_error(lost)
+    replies = bench.exchange(*(read_ext(10 + 2 * n, 2, tag(n)) for n in range(3)))
+    # DF and ERR.
+    assert [reply[24:28] for reply in replies] == [bytes.fromhex("40 04 02 61")] * 3
+    assert caplog.text.count("data of earlier writes are lost") == 1
+    assert bench.exchange(read_ext(10, 2, tag(9))) == [read_reply(10, 2, 9)]
+
+
+def test_a_busy_lun_is_tried_for_as_long_as_any_and_no_longer(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.lun.answers[READ] = [(Status.BUSY, None)] * 100_000
+    assert bench.exchange(read_ext(10, 2), read_ext(12, 2)) == []
+    waited_s = 0
+    while not (replies := bench.later()):
+        bench.clock.pass_time(1)
+        waited_s += 1
+    assert waited_s <= 26
+    assert [reply[24:28] for reply in replies] == [bytes.fromhex("40 04 02 41")] * 2
+
+
+def test_less_data_than_there_should_be_is_a_fault_of_the_device(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.lun.answers[READ] = [(Status.GOOD, None)]
+    replies = bench.exchange(read_ext(10, 2, tag(0)), read_ext(12, 2, tag(1)))
+    assert [reply[24:28] for reply in replies] == [bytes.fromhex("40 04 02 61")] * 2
+
+
+def test_frames_elsewhere_in_their_slots_are_answered(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.ring.deliver(read_ext(10, 2, tag(1)), RX_FRAME_OFFSET + 8)
+    assert bench.exchange(read_ext(12, 2, tag(2))) == [read_reply(10, 2, 1), read_reply(12, 2, 2)]
+
+
+def test_sessions_that_end_cost_no_other_initiator_anything(make_bench: MakeBench) -> None:
+    bench = make_bench()
+
+    def from_elsewhere(number: int) -> bytes:
+        header = REQUEST.replace(CLIENT_MAC, f"06{number:010x}")
+        return ata("40 00 02 24 000000000000 0000", header=header, tag=tag(number))
+
+    mine = [read_ext(10 + 2 * n, 2, tag(n)) for n in range(8)]
+    for number in range(1100):
+        bench.exchange(from_elsewhere(number))
+    bench.exchange(*mine)
+    bench.exchange(*mine)
+    bench.lun.cdbs.clear()
+    # Its session takes the place of another one.
+    bench.exchange(from_elsewhere(5000), *mine)
+    reads = [blocks_of(cdb) for cdb in bench.lun.cdbs if cdb[0] == READ]
+    assert reads == [(READ, 0, 2), (READ, 10, 16)]
+
+
+def test_an_initiator_is_heard_by_the_way_through_the_ring(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    initiator = bench.target.initiator(bytes.fromhex(CLIENT_MAC))
+    assert initiator is not None
+    initiator.is_heard = False
+    bench.exchange(read_ext(10, 2))
+    assert initiator.is_heard

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +151,62 @@ def test_an_interface_that_is_made_again_is_served(
             network.connect()
             successor = Client(network.client, network.target.mac)
             # The server says so when it has found the new interface.
+            assert (await successor.receive())["AOE"].cmd == 1
+            await successor.send(successor.ata(0x24, 7))
+            while (read := await successor.receive())["AOE"].cmd == 1:
+                pass
+            successor.close()
+        assert bytes(read)[36:] == pattern(7, 512)
+
+    run(scenario())
+
+
+def packet_sockets() -> int:
+    """How many there are on this thread's host."""
+    lines = Path("/proc/thread-self/net/packet").read_text().splitlines()
+    return len(lines) - 1
+
+
+def test_ports_that_have_been_replaced_leave_nothing_behind(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        async with serve(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+            await client.receive()
+            await client.exchange(client.ata(0x24))
+            before = packet_sockets()
+            for mtu, sectors in ((2000, 3), (3000, 5), (4000, 7)):
+                network.set_mtu(mtu)
+                while (await client.receive())["AOE"].q_conf_info.sector_count != sectors:
+                    pass
+                await client.exchange(client.ata(0x24, 7, sectors))
+            await passes(lambda: packet_sockets() == before)
+
+    # Not by the garbage collector, which may not come for hours.
+    gc.disable()
+    try:
+        run(scenario())
+    finally:
+        gc.enable()
+
+
+def test_an_interface_that_is_made_again_with_its_old_number_is_served(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        async with serve(network, {(1, 1): scsi_target(disk(filled_disk()))}) as (_, client):
+            await client.receive()
+            name = network.target.interface
+            number = socket.if_nametoindex(name)
+            mac = network.target.mac.hex(":")
+            peer = f"peer name {network.client.interface} netns {network.client.namespace}"
+            again = f"link add {name} index {number} address {mac} type veth {peer}"
+            # All at once, so that whoever looks afterwards sees the new one only.
+            words = f"link del {name}\n{again}\nlink set {name} up\n"
+            command = ["ip", "-n", network.target.namespace, "-batch", "-"]
+            subprocess.run(command, input=words, text=True, check=True, timeout=30)
+            network.client.set_link("up")
+            successor = Client(network.client, network.target.mac)
             assert (await successor.receive())["AOE"].cmd == 1
             await successor.send(successor.ata(0x24, 7))
             while (read := await successor.receive())["AOE"].cmd == 1:

@@ -76,7 +76,7 @@ class _Scene:
             limit,
         )
 
-    def _count_gone(self) -> None:
+    def _count_gone(self, mac: bytes | None) -> None:
         self.gone += 1
 
     @property
@@ -364,7 +364,7 @@ def test_a_disabled_target_admits_nobody() -> None:
 def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
     target = Target("aoe", "e1.1", 1)
     target.is_enabled = True
-    sessions = Sessions(target, ManualClock(), _terms(), lambda info: None, lambda: None)
+    sessions = Sessions(target, ManualClock(), _terms(), lambda info: None, lambda mac: None)
     with pytest.raises(AoeTargetError, match="expected LUN 0"):
         sessions.of(_mac(1))
     assert target.sessions == ()
