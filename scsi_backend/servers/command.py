@@ -57,7 +57,8 @@ class Command:
     ``data_in`` is writable memory of the initiator's allocation length, ``data_out`` what the
     initiator sent; ``data_in_length`` says how much of ``data_in`` holds data once complete.
     Between submission and completion ``on_done`` is not the submitter's to change. ``data_in`` is,
-    until a device server has asked for ``lasting`` memory.
+    until a device server has asked for ``lasting`` memory, and ``data_out`` until it has asked for
+    ``lasting_out``.
     """
 
     __slots__ = (
@@ -103,6 +104,13 @@ class Command:
 
         ``view`` is part of ``data_in`` and has ``moved_bytes`` of the data; so has what is
         returned.
+        """
+        return view
+
+    def lasting_out(self, view: Buffer) -> Buffer:
+        """Return memory with the data of a WRITE that goes on after ``submit`` has returned.
+
+        ``view`` is all of ``data_out`` that the command writes.
         """
         return view
 

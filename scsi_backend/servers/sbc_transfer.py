@@ -211,7 +211,7 @@ def _write_rest(
     if moved == len(view):
         done(moved)
     else:
-        unit.vdisk.write(view[moved:], offset_bytes + moved, done)
+        unit.vdisk.write(command.lasting_out(view)[moved:], offset_bytes + moved, done)
 
 
 def finish_write(command: Command, lba: int, result: int) -> None:
