@@ -19,16 +19,12 @@ from bridges.aoe.flow import Flow, Plan
 from bridges.aoe.operation import Port
 from bridges.aoe.ordering import Ranged
 from bridges.aoe.outbox import Outbox
-from bridges.aoe.ring import RX_FRAME_OFFSET, RxRing
+from bridges.aoe.ring import RxRing
 from bridges.aoe.wire import ATA_DATA_OFFSET, MIN_FRAME_BYTES
 from bridges.recovery import reply_of
 from scsi_backend.io.scatter import Buffer, ScatterList, contiguous, segments_of
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import cdb
-
-# Words of 32 bits in a frame.
-TAG_WORD: Final = 5
-LBA_WORD: Final = 7
 
 # A frame up to its data: what stands before the tag, the tag, flags and command, LBA 31:0 and
 # 47:32. Pad bytes are written as zeros, so that a reply without data has none of an earlier one.
@@ -219,8 +215,7 @@ class Burst(Command):
 
     def read_tags(self) -> list[bytes]:
         """The tags of the frames, whose slots are not given back yet."""
-        at = RX_FRAME_OFFSET + 4 * TAG_WORD
-        raw = self.port.rx.word_column(self.first_slot, self.count, at).tobytes()
+        raw = self.port.rx.tags[self.first_slot : self.first_slot + self.count].tobytes()
         return [raw[at : at + 4] for at in range(0, len(raw), 4)]
 
     def recover(self) -> None:

@@ -25,6 +25,10 @@ _PLACE = struct.Struct("<8xIH")
 RESERVE_BYTES: Final = 6
 RX_FRAME_OFFSET: Final = 80 - 14 + RESERVE_BYTES
 
+# Places in a frame.
+TAG_OFFSET: Final = 20
+LBA_OFFSET: Final = 28
+
 _SLOT_MULTIPLE_BYTES: Final = 128
 _PAGE_BYTES: Final = 4096
 
@@ -53,27 +57,29 @@ def ring_request(frame_bytes: int, count: int) -> bytes:
 
 
 class Slots:
-    """A row of slots in memory; ``words`` and ``quads`` are its native 32-bit and 64-bit words."""
+    """A row of slots in memory.
+
+    A column is one native word of each: a memoryview with an item per slot, of which a slice costs
+    little more to copy or to compare than a single word.
+    """
 
     def __init__(self, memory: memoryview, size_bytes: int, frame_offset: int) -> None:
         self.memory = memory
-        self.words = memory.cast("I")
-        self.quads = memory.cast("Q")
         self.size_bytes = size_bytes
-        self.size_words = size_bytes // 4
-        self.size_quads = size_bytes // 8
         self.count = len(memory) // size_bytes
         self._frame_offset = frame_offset
         self._views: dict[tuple[int, int], list[memoryview]] = {}
+        # For replies and requests alike: the tag, and LBA 31:0.
+        self.tags = self.column(frame_offset + TAG_OFFSET)
+        self.lbas = self.column(frame_offset + LBA_OFFSET)
 
-    def word_column(self, first: int, count: int, offset_bytes: int) -> memoryview:
-        """The word at this place of ``count`` slots in a row, from ``first`` on.
+    def column(self, offset_bytes: int) -> memoryview:
+        """The 32-bit word at this place of every slot."""
+        return self.memory.cast("I")[offset_bytes // 4 :: self.size_bytes // 4]
 
-        One step for a column of a batch costs little more than one for a single slot.
-        """
-        size = self.size_words
-        start = first * size + offset_bytes // 4
-        return self.words[start : start + (count - 1) * size + 1 : size]
+    def wide_column(self, offset_bytes: int) -> memoryview:
+        """The 64-bit word at this place of every slot."""
+        return self.memory.cast("Q")[offset_bytes // 8 :: self.size_bytes // 8]
 
     def views(self, offset_bytes: int, length_bytes: int) -> list[memoryview]:
         """This part of every slot's frame.
@@ -95,20 +101,31 @@ class RxRing(Slots):
     def __init__(self, memory: memoryview, size_bytes: int) -> None:
         super().__init__(memory, size_bytes, RX_FRAME_OFFSET)
         self.next_slot = 0
+        self._statuses = self.column(0)
+        # Captured length and where the frame begins; and of the frame, the first 20 bytes, flags
+        # and command, and LBA 47:32 with what is behind it.
+        self.places = self.wide_column(8)
+        self.key_columns = (
+            self.wide_column(RX_FRAME_OFFSET),
+            self.wide_column(RX_FRAME_OFFSET + 8),
+            self.column(RX_FRAME_OFFSET + 16),
+        )
+        self.codes = self.column(RX_FRAME_OFFSET + 24)
+        self.upper_lbas = self.column(RX_FRAME_OFFSET + 32)
 
     @property
     def has_frame(self) -> bool:
         """Whether a frame has come."""
-        return bool(self.words[self.next_slot * self.size_words] & _OF_USER)
+        return bool(self._statuses[self.next_slot] & _OF_USER)
 
     def ready(self, limit: int) -> int:
         """How many frames have come, up to a limit, in a row that ends with the ring."""
-        words, size = self.words, self.size_words
-        word = start = self.next_slot * size
-        end = min(start + limit * size, self.count * size)
-        while word < end and words[word] & _OF_USER:
-            word += size
-        return (word - start) // size
+        statuses = self._statuses
+        slot = first = self.next_slot
+        end = min(first + limit, self.count)
+        while slot < end and statuses[slot] & _OF_USER:
+            slot += 1
+        return slot - first
 
     def advance(self, count: int) -> None:
         """Go on to the frame behind these."""
@@ -123,10 +140,11 @@ class RxRing(Slots):
 
     def release(self, first: int, count: int) -> None:
         """Give slots in a row back to the kernel, at most ``MAX_BATCH``."""
-        self.word_column(first, count, 0)[:] = _ZEROS[:count]
+        self._statuses[first : first + count] = _ZEROS[:count]
 
     def close(self) -> None:
         """Let go of the memory, so that it can be unmapped."""
         self._views.clear()
-        for view in (self.words, self.quads, self.memory):
+        columns = (self.tags, self.lbas, self._statuses, self.places, *self.key_columns)
+        for view in (*columns, self.codes, self.upper_lbas, self.memory):
             view.release()

@@ -94,7 +94,9 @@ def test_a_frame_that_is_longer_than_its_slot_is_cut_off() -> None:
 def test_columns_and_views_are_parts_of_the_slots() -> None:
     memory = memoryview(bytearray(4 * 128))
     slots = Slots(memory, 128, 8)
-    slots.word_column(1, 3, 12)[:] = memoryview(struct.pack("3I", 7, 8, 9)).cast("I")
+    slots.column(12)[1:4] = memoryview(struct.pack("3I", 7, 8, 9)).cast("I")
+    assert slots.column(12).tolist() == [0, 7, 8, 9]
+    assert slots.wide_column(8).tolist() == [number << 32 for number in (0, 7, 8, 9)]
     assert [struct.unpack_from("I", memory, 128 * slot + 12)[0] for slot in range(4)] == [
         0,
         7,
