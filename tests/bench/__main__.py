@@ -32,7 +32,7 @@ from tests.bench.processes import (
 from tests.bench.results import Failure, Results, Sample
 from tests.bench.rounds import Measured, measure, run_rounds
 from tests.bench.servers import SERVERS, Server, Site, turns_of
-from tests.bench.stage import leave_on_signals, random_file, wide_console
+from tests.bench.stage import chosen, leave_on_signals, random_file, wide_console
 
 SERVER_KEYS = ", ".join(server.key for server in SERVERS)
 CELL_NAMES = ", ".join(cell.name for cell in CELLS)
@@ -118,20 +118,6 @@ def run_benchmark(turns: Turns, header: environment.Environment) -> Results:
     return Results(tuple(samples), tuple(failures))
 
 
-def _chosen_servers(keys: list[str]) -> list[Server]:
-    unknown = set(keys) - {server.key for server in SERVERS}
-    if unknown:
-        raise typer.BadParameter(f"no such server: {', '.join(sorted(unknown))}")
-    return [server for server in SERVERS if not keys or server.key in keys]
-
-
-def _chosen_cells(names: list[str]) -> list[Cell]:
-    unknown = set(names) - {cell.name for cell in CELLS}
-    if unknown:
-        raise typer.BadParameter(f"no such cell: {', '.join(sorted(unknown))}")
-    return [cell for cell in CELLS if not names or cell.name in names]
-
-
 @app.command()
 def main(
     server: Annotated[
@@ -159,7 +145,8 @@ def main(
     ] = None,
 ) -> None:
     """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server."""
-    servers, cells = _chosen_servers(server or []), _chosen_cells(cell or [])
+    servers = chosen("server", server, {one.key: one for one in SERVERS})
+    cells = chosen("cell", cell, {one.name: one for one in CELLS})
     leave_on_signals()
     adopt_orphans()
     console = wide_console()

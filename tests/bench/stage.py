@@ -7,16 +7,19 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
+import typer
 from rich.console import Console
 
 CHUNK_BYTES = 4 << 20
 # Rich takes 80 columns when the output is no terminal; the tables need up to this many.
 PIPED_WIDTH = 100
+
+_Thing = TypeVar("_Thing")
 
 
 @contextlib.contextmanager
@@ -29,6 +32,14 @@ def random_file(directory: Path, size_bytes: int) -> Iterator[Path]:
             image.write(os.urandom(min(CHUNK_BYTES, size_bytes - offset_bytes)))
         image.flush()
         yield Path(image.name)
+
+
+def chosen(kind: str, names: Sequence[str] | None, known: Mapping[str, _Thing]) -> list[_Thing]:
+    """The things of these names in their own order, all for no names; raises typer.BadParameter."""
+    unknown = set(names or ()) - known.keys()
+    if unknown:
+        raise typer.BadParameter(f"no such {kind}: {', '.join(sorted(unknown))}")
+    return [thing for name, thing in known.items() if not names or name in names]
 
 
 def wide_console() -> Console:

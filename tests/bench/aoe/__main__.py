@@ -33,7 +33,7 @@ from tests.bench.processes import ServerError, kill_children
 from tests.bench.report import Report, print_failure, print_header, to_json
 from tests.bench.results import Failure, Results, Sample
 from tests.bench.rounds import Measured, run_rounds
-from tests.bench.stage import leave_on_signals, random_file, wide_console
+from tests.bench.stage import chosen, leave_on_signals, random_file, wide_console
 
 SERVER_KEYS = ", ".join(server.key for server in SERVERS)
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
@@ -136,20 +136,6 @@ def run_benchmark(
     return Results(tuple(samples), tuple(failures))
 
 
-def _chosen_servers(keys: list[str]) -> list[AoeServer]:
-    unknown = set(keys) - {server.key for server in SERVERS}
-    if unknown:
-        raise typer.BadParameter(f"no such server: {', '.join(sorted(unknown))}")
-    return [server for server in SERVERS if not keys or server.key in keys]
-
-
-def _chosen_cells(names: list[str]) -> list[AoeCell]:
-    unknown = set(names) - {cell.name for cell in CELLS}
-    if unknown:
-        raise typer.BadParameter(f"no such cell: {', '.join(sorted(unknown))}")
-    return [cell for cell in CELLS if not names or cell.name in names]
-
-
 def _refuse_memory(directory: Path) -> None:
     """Durability costs nothing where there is no disk."""
     kind = environment.file_system(directory)
@@ -182,7 +168,8 @@ def main(
     ] = None,
 ) -> None:
     """Compare our AoE server with vblade; with the defaults it takes some six minutes."""
-    servers, cells = _chosen_servers(server or []), _chosen_cells(cell or [])
+    servers = chosen("server", server, {one.key: one for one in SERVERS})
+    cells = chosen("cell", cell, {one.name: one for one in CELLS})
     if any(one.is_durable for one in cells):
         _refuse_memory(disk_directory)
     if os.geteuid() != 0:

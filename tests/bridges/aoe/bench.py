@@ -35,6 +35,10 @@ TAG: Final = "12345678"
 REQUEST: Final = f"{TARGET_MAC} {CLIENT_MAC} 88a2 10 00 0001 01"
 # And back, with the response flag.
 REPLY: Final = f"{CLIENT_MAC} {TARGET_MAC} 88a2 18 00 0001 01"
+# The same from and to the other client, and from the client to whoever there is.
+REQUEST_OF_OTHER: Final = REQUEST.replace(CLIENT_MAC, OTHER_CLIENT_MAC)
+REPLY_TO_OTHER: Final = REPLY.replace(CLIENT_MAC, OTHER_CLIENT_MAC)
+REQUEST_TO_ANYBODY: Final = f"{BROADCAST_MAC} {CLIENT_MAC} 88a2 10 00 ffff ff"
 # What the target says when nobody asked.
 ANNOUNCEMENT: Final = (
     f"{BROADCAST_MAC} {TARGET_MAC} 88a2 18 00 0001 01 01 00000000 0040 0001 02 10 0000"
@@ -85,6 +89,16 @@ def ask(argument: str, command: int, header: str = REQUEST) -> bytes:
 def answer(argument: str, command: int, header: str = REPLY) -> bytes:
     """The reply to it."""
     return padded(f"{header} {command:02x} {TAG} {argument}")
+
+
+def mask(argument: str, header: str = REQUEST) -> bytes:
+    """A MAC Mask List request."""
+    return ask(argument, 2, header)
+
+
+def reserve(argument: str, header: str = REQUEST) -> bytes:
+    """A Reserve/Release request."""
+    return ask(argument, 3, header)
 
 
 class CollectingPort:

@@ -18,7 +18,10 @@ from tests.bridges.aoe.bench import (
     CLIENT_MAC,
     OTHER_CLIENT_MAC,
     REPLY,
+    REPLY_TO_OTHER,
     REQUEST,
+    REQUEST_OF_OTHER,
+    REQUEST_TO_ANYBODY,
     TARGET_MAC,
     Bench,
     CollectingPort,
@@ -26,23 +29,14 @@ from tests.bridges.aoe.bench import (
     ask,
     ata,
     error_reply,
+    mask,
     padded,
     read_ext,
+    reserve,
 )
 
 _A, _B = CLIENT_MAC, OTHER_CLIENT_MAC
-_REQUEST_B = REQUEST.replace(_A, _B)
-_REPLY_B = REPLY.replace(_A, _B)
-_ANYBODY = f"{BROADCAST_MAC} {_A} 88a2 10 00 ffff ff"
-_READ_B = ata("40 00 01 24 070000000000 0000", header=_REQUEST_B)
-
-
-def _mask(argument: str, header: str = REQUEST) -> bytes:
-    return ask(argument, 2, header)
-
-
-def _reserve(argument: str, header: str = REQUEST) -> bytes:
-    return ask(argument, 3, header)
+_READ_B = ata("40 00 01 24 070000000000 0000", header=REQUEST_OF_OTHER)
 
 
 class _Disk:
@@ -57,11 +51,11 @@ class _Disk:
 
 _ADD_A, _ADD_B = f"00 01 {_A}", f"00 01 {_B}"
 _CHANGES = {
-    "set config": ask("0000 0000 00 03 0001 78", 1, _ANYBODY),
-    "force set config": ask("0000 0000 00 04 0001 78", 1, _ANYBODY),
-    "edit mask": _mask(f"00 01 00 01 {_ADD_A}", _ANYBODY),
-    "reserve": _reserve(f"01 01 {_A}", _ANYBODY),
-    "force reserve": _reserve(f"02 01 {_A}", _ANYBODY),
+    "set config": ask("0000 0000 00 03 0001 78", 1, REQUEST_TO_ANYBODY),
+    "force set config": ask("0000 0000 00 04 0001 78", 1, REQUEST_TO_ANYBODY),
+    "edit mask": mask(f"00 01 00 01 {_ADD_A}", REQUEST_TO_ANYBODY),
+    "reserve": reserve(f"01 01 {_A}", REQUEST_TO_ANYBODY),
+    "force reserve": reserve(f"02 01 {_A}", REQUEST_TO_ANYBODY),
 }
 
 
@@ -77,9 +71,9 @@ def test_one_frame_cannot_change_every_target(name: str, address: str) -> None:
 
 def test_wildcards_may_read_all_three() -> None:
     assert Bench().exchange(
-        ask("0000 0000 00 00 0000", 1, _ANYBODY),
-        _mask("00 00 00 00", _ANYBODY),
-        _reserve("00 00", _ANYBODY),
+        ask("0000 0000 00 00 0000", 1, REQUEST_TO_ANYBODY),
+        mask("00 00 00 00", REQUEST_TO_ANYBODY),
+        reserve("00 00", REQUEST_TO_ANYBODY),
     ) == [
         answer("0040 0001 02 10 0000", 1),
         answer("00 00 00 00", 2),
@@ -93,15 +87,15 @@ def test_without_in_band_editing_nothing_can_be_changed_and_everything_read() ->
     refused = {
         ask("0000 0000 00 03 0003 616263", 1): ("0040 0001 02 13 0003 616263", 1),
         ask("0000 0000 00 04 0000", 1): ("0040 0001 02 14 0003 616263", 1),
-        _mask(f"00 01 00 01 {_ADD_A}"): ("00 01 00 01", 2),
-        _reserve(f"01 01 {_A}"): ("01 01", 3),
-        _reserve("02 00"): ("02 00", 3),
+        mask(f"00 01 00 01 {_ADD_A}"): ("00 01 00 01", 2),
+        reserve(f"01 01 {_A}"): ("01 01", 3),
+        reserve("02 00"): ("02 00", 3),
     }
     for frame, (argument, command) in refused.items():
         assert bench.exchange(frame) == [answer(argument, command, error_reply(2))]
     assert state.value == TargetState(b"abc")
     assert bench.exchange(
-        ask("0000 0000 00 01 0003 616263", 1), _mask("00 00 00 00"), _reserve("00 00")
+        ask("0000 0000 00 01 0003 616263", 1), mask("00 00 00 00"), reserve("00 00")
     ) == [
         answer("0040 0001 02 11 0003 616263", 1),
         answer("00 00 00 00", 2),
@@ -111,8 +105,8 @@ def test_without_in_band_editing_nothing_can_be_changed_and_everything_read() ->
 
 _EDITS = {
     "config": (ask("0000 0000 00 04 0001 78", 1), "0040 0001 02 14 0000", 1),
-    "mask": (_mask(f"00 01 00 01 {_ADD_A}"), "00 01 00 01", 2),
-    "reserve": (_reserve(f"01 01 {_A}"), "01 00", 3),
+    "mask": (mask(f"00 01 00 01 {_ADD_A}"), "00 01 00 01", 2),
+    "reserve": (reserve(f"01 01 {_A}"), "01 00", 3),
 }
 
 
@@ -152,12 +146,12 @@ def test_a_reservation_that_cannot_be_kept_is_refused_at_once() -> None:
     bench = Bench(state=KeptState(None, disk.save))
     bench.exchange(_READ_B)
     bench.lun.held_opcodes = {Opcode.WRITE_16}
-    bench.receive(ata("41 00 01 34 070000000000 0000", bytes(512), header=_REQUEST_B))
-    bench.receive(_reserve(f"01 01 {_A}"))
+    bench.receive(ata("41 00 01 34 070000000000 0000", bytes(512), header=REQUEST_OF_OTHER))
+    bench.receive(reserve(f"01 01 {_A}"))
     disk.pending.pop()(None)
     # Waits for the write of B.
     assert bench.port.take() == []
-    bench.receive(_reserve(f"01 02 {_A} {_A}"))
+    bench.receive(reserve(f"01 02 {_A} {_A}"))
     disk.pending.pop()(OSError(errno.ENOSPC, "full"))
     assert bench.port.take() == [answer(f"01 01 {_A}", 3, error_reply(3))]
 
@@ -197,8 +191,8 @@ def test_a_config_string_that_fits_no_frame_of_the_smallest_port_is_a_bad_argume
 def test_denied_hosts_are_not_heard_whatever_the_mask_list_says() -> None:
     access = AccessList(deny=frozenset((bytes.fromhex(_B),)))
     bench = Bench(policy=Policy(access=access))
-    bench.exchange(_mask(f"00 01 00 02 {_ADD_A} {_ADD_B}"))
-    assert bench.exchange(_READ_B, ask("0000 0000 00 00 0000", 1, _REQUEST_B)) == []
+    bench.exchange(mask(f"00 01 00 02 {_ADD_A} {_ADD_B}"))
+    assert bench.exchange(_READ_B, ask("0000 0000 00 00 0000", 1, REQUEST_OF_OTHER)) == []
     assert len(bench.exchange(read_ext(7, 1))) == 1
 
 
@@ -216,13 +210,13 @@ def test_ports_forget_flows_when_a_list_decides_differently_about_somebody() -> 
     bench.target.attach(other)
     counts = []
     for frame in (
-        _mask("00 00 00 00"),
+        mask("00 00 00 00"),
         ask("0000 0000 00 04 0001 78", 1),
-        _mask(f"00 01 00 01 {_ADD_A}"),
-        _mask(f"00 01 00 01 {_ADD_A}"),
-        _reserve(f"01 01 {_A}"),
-        _reserve(f"01 01 {_A}"),
-        _reserve("01 00"),
+        mask(f"00 01 00 01 {_ADD_A}"),
+        mask(f"00 01 00 01 {_ADD_A}"),
+        reserve(f"01 01 {_A}"),
+        reserve(f"01 01 {_A}"),
+        reserve("01 00"),
     ):
         bench.exchange(frame)
         counts.append((bench.port.forgotten, other.forgotten))
@@ -237,9 +231,9 @@ def test_data_are_admitted_by_all_the_lists_together() -> None:
         return [mac for mac in (one, two, denied) if bench.target.admits_data(mac)]
 
     assert admitted() == [one, two]
-    bench.exchange(_reserve(f"01 01 {_A}"))
+    bench.exchange(reserve(f"01 01 {_A}"))
     assert admitted() == [one]
-    bench.exchange(_reserve("01 00"), _mask(f"00 01 00 01 {_ADD_A}"))
+    bench.exchange(reserve("01 00"), mask(f"00 01 00 01 {_ADD_A}"))
     assert admitted() == [one]
 
 
@@ -250,7 +244,7 @@ def test_replies_come_from_the_port_and_have_its_counts() -> None:
     bench.target.attach(port)
     port.take()
     header = REQUEST.replace(TARGET_MAC, "02000000000a")
-    bench.target.receive(memoryview(_reserve(f"01 01 {_A}", header)), port)
+    bench.target.receive(memoryview(reserve(f"01 01 {_A}", header)), port)
     expected = answer(f"01 01 {_A}", 3, REPLY.replace(TARGET_MAC, "02000000000a"))
     assert port.take() == [expected]
 
@@ -258,7 +252,7 @@ def test_replies_come_from_the_port_and_have_its_counts() -> None:
 def test_a_frame_that_comes_when_its_port_has_left_is_answered() -> None:
     bench = Bench()
     bench.target.detach(bench.port)
-    assert bench.exchange(_reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
+    assert bench.exchange(reserve(f"01 01 {_A}")) == [answer(f"01 01 {_A}", 3)]
 
 
 _MANY = [_A, *(f"0204{number:08x}" for number in range(149))]
@@ -280,20 +274,20 @@ def test_a_mask_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fits(
     edit = f"00 01 00 {removed:02x} " + f"00 02 {_MANY[-1]}" * removed
     left = _MANY[: 150 - removed]
     shown = " ".join(f"00 00 {mac}" for mac in left)
-    assert bench.exchange(_mask(edit)) == [answer(f"00 01 00 {len(left):02x} {shown}", 2)]
+    assert bench.exchange(mask(edit)) == [answer(f"00 01 00 {len(left):02x} {shown}", 2)]
     assert bench.port.allocated == 0
 
 
 def test_a_reserve_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fits() -> None:
     bench = Bench()
     macs = " ".join([_B, *_MANY[1:]])
-    bench.exchange(_reserve(f"01 96 {macs}"))
+    bench.exchange(reserve(f"01 96 {macs}"))
     _attach_narrow_port(bench)
     refused = answer(f"01 96 {macs}", 3, error_reply(6))
-    assert bench.exchange(_reserve(f"01 01 {_A}")) == [refused]
+    assert bench.exchange(reserve(f"01 01 {_A}")) == [refused]
     # It could not be set again, since the narrower port can show no more than 87.
-    again = _reserve(f"01 96 {macs}", _REQUEST_B)
-    assert bench.exchange(again) == [answer("01 96", 3, error_reply(2, _REPLY_B))]
+    again = reserve(f"01 96 {macs}", REQUEST_OF_OTHER)
+    assert bench.exchange(again) == [answer("01 96", 3, error_reply(2, REPLY_TO_OTHER))]
     assert bench.port.allocated == 0
 
 
@@ -301,9 +295,9 @@ def test_a_reserve_list_too_long_for_a_narrower_port_is_shown_whole_where_it_fit
     ("mtu_before", "mtu_after", "frame", "length_bytes"),
     [
         # (548 - 28) / 8 = 65, (548 - 26) / 6 = 87.
-        (548, 9000, _mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
-        (9000, 548, _mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
-        (9000, 548, _reserve(f"01 96 {' '.join(_MANY)}"), 26 + 87 * 6),
+        (548, 9000, mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
+        (9000, 548, mask(f"00 01 00 01 00 02 {_MANY[-1]}"), 28 + 65 * 8),
+        (9000, 548, reserve(f"01 96 {' '.join(_MANY)}"), 26 + 87 * 6),
         (548, 9000, ask("0000 0000 00 04 0212", 1) + b"s" * 530, 14 + 548),
         (9000, 548, ask("0000 0000 00 04 0400", 1) + b"s" * 1024, 14 + 548),
     ],

@@ -11,6 +11,7 @@ from tests.bridges.aoe.bench import (
     CLIENT_MAC,
     REPLY,
     REQUEST,
+    REQUEST_TO_ANYBODY,
     TAG,
     TARGET_MAC,
     Bench,
@@ -217,13 +218,10 @@ def test_query_config_step_by_step() -> None:
         assert replies == ([] if error is None else [expected]), code_and_length
 
 
-_ANYBODY = f"{BROADCAST_MAC} {CLIENT_MAC} 88a2 10 00 ffff ff"
-
-
 @pytest.mark.parametrize(
     "header",
     [
-        _ANYBODY,
+        REQUEST_TO_ANYBODY,
         f"{TARGET_MAC} {CLIENT_MAC} 88a2 10 00 ffff 01",
         f"{TARGET_MAC} {CLIENT_MAC} 88a2 10 00 0001 ff",
     ],
@@ -270,8 +268,8 @@ def test_one_frame_cannot_change_all_disks(name: str, address: str) -> None:
 def test_wildcards_may_read_and_identify() -> None:
     bench = Bench()
     replies = bench.exchange(
-        ata("40 00 01 24 070000000000 0000", header=_ANYBODY),
-        ata("00 00 01 ec 000000a00000 0000", header=_ANYBODY),
+        ata("40 00 01 24 070000000000 0000", header=REQUEST_TO_ANYBODY),
+        ata("00 00 01 ec 000000a00000 0000", header=REQUEST_TO_ANYBODY),
     )
     assert replies[0] == ata_reply("40 00 00 40 070000000000 0000", pattern(7, 512))
     assert [len(reply) for reply in replies] == [36 + 512] * 2
