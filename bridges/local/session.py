@@ -19,7 +19,7 @@ from bridges.stream_session import PeerError
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
-from scsi_backend.t10.sense import FIXED_LENGTH
+from scsi_backend.t10.sense import MAX_ENCODED_LENGTH
 
 _HEADER_BYTES = wire.COMMAND.size
 _HEADER_REST_BYTES = wire.COMMAND.size - wire.LENGTH_BYTES
@@ -206,11 +206,11 @@ class CommandSession:
         io.tag, io.chunk, io.payload, io.held_bytes = tag, None, None, 0
         if room_bytes:
             out = self._out
-            io.start = out.reserve(_RESPONSE_BYTES + room_bytes + FIXED_LENGTH)
+            io.start = out.reserve(_RESPONSE_BYTES + room_bytes + MAX_ENCODED_LENGTH)
             io.chunk = out.chunk
             first = io.start + _RESPONSE_BYTES
             io.data_in = io.chunk.view[first : first + room_bytes]
-            io.end = first + room_bytes + FIXED_LENGTH
+            io.end = first + room_bytes + MAX_ENCODED_LENGTH
         self.open_requests += 1
         self._nexus.submit(lun, io)
         if io.status is None:
@@ -252,7 +252,7 @@ class CommandSession:
         assert command.status is not None
         io, out = command, self._out
         data_length = io.data_in_length
-        sense = b"" if io.sense is None else io.sense.encode()
+        sense = io.encoded_sense()
         length = _RESPONSE_BYTES + data_length + len(sense)
         if io.chunk is None:
             start = out.reserve(length)

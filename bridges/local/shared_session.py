@@ -222,7 +222,7 @@ class SharedSession(CommandSession):
             self._say_farewell()
 
     def _respond(self, io: _Io, status: int) -> None:
-        sense = b"" if io.sense is None else io.sense.encode()
+        sense = io.encoded_sense()
         frame = ResponseFrame(
             io.tag, status, io.data_in_length, len(sense), FrameType.SHARED_RESPONSE
         )

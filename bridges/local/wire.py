@@ -30,7 +30,7 @@ echoes. All integers are big-endian; reserved bytes are sent as zero and not loo
     response         0  u32 bytes that follow          4  u8 type 2     5  u8 SCSI status
                      6  u16 sense length (to 252)      8  u64 tag
                     16  u32 data-in length            20  4 reserved
-                    24  data-in, then sense data in fixed format
+                    24  data-in, then sense data, in the format of D_SENSE
 
 Data-in lies directly behind a header of fixed size, so that a server reads the medium into the
 memory it sends. A command that ends with CHECK CONDITION brings sense data and hardly ever data-in.

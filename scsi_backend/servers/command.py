@@ -35,6 +35,10 @@ class Nexus(Protocol):
         """Whether writes through this nexus are refused."""
 
     @property
+    def uses_descriptor_sense(self) -> bool:
+        """Whether sense data goes out in descriptor format (D_SENSE)."""
+
+    @property
     def relative_target_port(self) -> int:
         """The relative target port identifier through which the command came."""
 
@@ -126,6 +130,12 @@ class Command:
         """End the command with CHECK CONDITION."""
         self.data_in_length = 0
         self.complete(Status.CHECK_CONDITION, sense)
+
+    def encoded_sense(self) -> bytes:
+        """The sense data in the format that D_SENSE of the control mode page selects; or none."""
+        if self.sense is None:
+            return b""
+        return self.sense.encode(descriptor=self.nexus.uses_descriptor_sense)
 
     def reply(self, data: bytes | bytearray, allocation_length_bytes: int) -> None:
         """End the command with parameter data, truncated to what the initiator has room for."""

@@ -9,8 +9,9 @@ an atomic command is under way, the range lock is laid over it for all nexuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -22,7 +23,7 @@ from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
-from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.opcodes import Opcode, service_action
 from scsi_backend.t10.sense import Sense
 
 # Largest transfer of one command; reported in VPD B0h, so that no front-end has to split.
@@ -49,7 +50,8 @@ class CommandRow:
     ``skips_attention``: SAM-5 5.14.1 exempts INQUIRY, REPORT LUNS and REQUEST SENSE from reporting
     unit attentions. ``writes_medium`` commands are refused on a read-only device or LUN.
     ``blocks_of`` tells which blocks a CDB reads or writes; commands without it are not kept waiting
-    by atomic ones. ``is_atomic`` commands run under the range lock; both are for whole opcodes.
+    by atomic ones. ``is_atomic`` commands run under the range lock; both are for whole opcodes, so
+    rows of one opcode agree in them.
     """
 
     opcode: Opcode
@@ -59,6 +61,22 @@ class CommandRow:
     writes_medium: bool = False
     blocks_of: BlocksOf | None = None
     is_atomic: bool = False
+
+
+class Layer(IntEnum):
+    """What may restrict a logical unit for all nexuses; the later ones answer first."""
+
+    WRITE_PROTECTION = 0
+    MEDIUM = 1
+    OPERATION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """Commands that end otherwise while a state lasts: those of the rows that ``applies`` to."""
+
+    applies: Callable[[CommandRow], bool]
+    instead: Execute
 
 
 class LogicalUnit:
@@ -74,6 +92,8 @@ class LogicalUnit:
         self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
         # WCE as it was configured; MODE SELECT changes ``vdisk.has_volatile_cache``.
         self.has_volatile_cache_by_default = vdisk.has_volatile_cache
+        # D_SENSE of the control mode page.
+        self.uses_descriptor_sense = False
         # Whose MODE SELECT may change it.
         self.mode_change = Turn()
         self._nexuses: list[AttachedNexus] = []
@@ -84,45 +104,94 @@ class LogicalUnit:
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
         self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
-        self._locked_dispatch: Sequence[Execute] | None = None
-        self.writing_opcodes = frozenset(row.opcode for row in rows if row.writes_medium)
+        self._is_locked = False
+        self._restrictions: dict[Layer, Restriction] = {}
+        self._rows_by_opcode: dict[int, list[CommandRow]] = {}
+        for row in rows:
+            self._rows_by_opcode.setdefault(row.opcode, []).append(row)
         self._atomic_opcodes = frozenset(row.opcode for row in rows if row.is_atomic)
         self.attention_exempt = frozenset(row.opcode for row in rows if row.skips_attention)
-        self.dispatch = self._build(rows)
+        self.dispatch = self._build()
+        self._dispatch_in_force: Sequence[Execute] = self.dispatch
+        if vdisk.is_read_only:
+            self.restrict(Layer.WRITE_PROTECTION, WRITE_PROTECTION)
 
-    def _build(self, rows: tuple[CommandRow, ...]) -> tuple[Execute, ...]:
+    @property
+    def rows(self) -> Mapping[int, Sequence[CommandRow]]:
+        """The rows that the table was built from, by opcode."""
+        return MappingProxyType(self._rows_by_opcode)
+
+    def _build(self) -> tuple[Execute, ...]:
         table: list[Execute] = [invalid_opcode] * 256
-        actions: dict[int, dict[int, Execute]] = {}
-        for row in rows:
-            if row.is_atomic:
-                table[row.opcode] = partial(self._range_lock.run_atomic, row.bind(self))
-            elif row.service_action is None:
-                table[row.opcode] = row.bind(self)
-            else:
-                actions.setdefault(row.opcode, {})[row.service_action] = row.bind(self)
-        for opcode, by_action in actions.items():
-            table[opcode] = _service_action_dispatch(by_action)
-        if self.vdisk.is_read_only:
-            for opcode in self.writing_opcodes:
-                table[opcode] = write_protected
+        for opcode, rows in self._rows_by_opcode.items():
+            execute = self._bind(rows)
+            if opcode in self._atomic_opcodes:
+                execute = partial(self._range_lock.run_atomic, execute)
+            table[opcode] = execute
         return tuple(table)
+
+    def _bind(self, rows: list[CommandRow]) -> Execute:
+        actions: dict[int, Execute] = {}
+        for row in rows:
+            if row.service_action is None:
+                return row.bind(self)
+            actions[row.service_action] = row.bind(self)
+        return _service_action_dispatch(actions)
 
     @property
     def dispatch_in_force(self) -> Sequence[Execute]:
-        """``dispatch``, with the range lock over it while an atomic command is under way."""
-        return self.dispatch if self._locked_dispatch is None else self._locked_dispatch
+        """``dispatch``, with what restricts the unit, or keeps commands waiting, laid over it."""
+        return self._dispatch_in_force
+
+    @property
+    def is_write_protected(self) -> bool:
+        """Whether nobody may write: a read-only device, or SWP of the control mode page."""
+        return Layer.WRITE_PROTECTION in self._restrictions
+
+    def restrict(self, layer: Layer, restriction: Restriction | None) -> None:
+        """Let commands of all nexuses end otherwise from now on, or (None) as usual again.
+
+        Commands under way go on.
+        """
+        if restriction is None:
+            self._restrictions.pop(layer, None)
+        else:
+            self._restrictions[layer] = restriction
+        self._recompose()
+
+    def lay(self, table: list[Execute], restriction: Restriction) -> None:
+        """Put a restriction over a table that was made from this unit's."""
+        for opcode, rows in self._rows_by_opcode.items():
+            hit = [row for row in rows if restriction.applies(row)]
+            if len(hit) == len(rows):
+                table[opcode] = restriction.instead
+            elif hit:
+                actions = frozenset(row.service_action for row in hit)
+                table[opcode] = _service_actions_instead(
+                    actions, restriction.instead, table[opcode]
+                )
 
     def _engage_range_lock(self, is_engaged: bool) -> None:
-        self._locked_dispatch = self._lay_range_lock() if is_engaged else None
+        self._is_locked = is_engaged
+        self._recompose()
+
+    def _recompose(self) -> None:
+        if not self._is_locked and not self._restrictions:
+            self._dispatch_in_force = self.dispatch
+        else:
+            table = list(self.dispatch)
+            if self._is_locked:
+                self._lay_range_lock(table)
+            for layer in sorted(self._restrictions):
+                self.lay(table, self._restrictions[layer])
+            self._dispatch_in_force = table
         for nexus in self._ever_attached:
             nexus.recompose()
 
-    def _lay_range_lock(self) -> Sequence[Execute]:
-        table = list(self.dispatch)
+    def _lay_range_lock(self, table: list[Execute]) -> None:
         for opcode in self._range_lock.blocks_of:
             if opcode not in self._atomic_opcodes:
                 table[opcode] = partial(self._range_lock.admit, table[opcode])
-        return table
 
     def _outstanding(self) -> Iterator[Command]:
         for nexus in self._ever_attached:
@@ -159,10 +228,22 @@ def _service_action_dispatch(by_action: dict[int, Execute]) -> Execute:
     actions = MappingProxyType(by_action)
 
     def execute(command: Command) -> None:
-        function = actions.get(command.cdb[1] & 0x1F)
+        function = actions.get(service_action(command.cdb))
         if function is None:
-            raise CheckCondition(cdb_fields.SERVICE_ACTION.invalid())
+            raise CheckCondition(cdb_fields.service_action_field(command.cdb).invalid())
         function(command)
+
+    return execute
+
+
+def _service_actions_instead(
+    actions: frozenset[int | None], instead: Execute, otherwise: Execute
+) -> Execute:
+    def execute(command: Command) -> None:
+        if service_action(command.cdb) in actions:
+            instead(command)
+        else:
+            otherwise(command)
 
     return execute
 
@@ -175,3 +256,6 @@ def invalid_opcode(command: Command) -> None:
 def write_protected(command: Command) -> None:
     """The table's entry for writing commands where the medium or LUN is read-only."""
     command.check_condition(sense_data.WRITE_PROTECTED)
+
+
+WRITE_PROTECTION = Restriction(lambda row: row.writes_medium, write_protected)

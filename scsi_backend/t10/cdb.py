@@ -136,6 +136,7 @@ READ_CAPACITY_10_LBA: Final = Field(2, 7, 32)
 READ_CAPACITY_10_PMI: Final = Field(8, 0, 1)
 # SERVICE ACTION IN(16).
 SERVICE_ACTION: Final = Field(1, 4, 5)
+VARIABLE_LENGTH_SERVICE_ACTION: Final = Field(8, 7, 16)
 SERVICE_ACTION_LBA: Final = Field(2, 7, 64)
 SERVICE_ACTION_ALLOCATION_LENGTH: Final = Field(10, 7, 32)
 READ_CAPACITY_16_PMI: Final = Field(14, 0, 1)
@@ -155,6 +156,12 @@ _SEND_DIAGNOSTIC = struct.Struct(">BBxHB")
 _SERVICE_ACTION_IN_16 = struct.Struct(">BBQIBB")
 _UNMAP = struct.Struct(">BBxxxxBHB")
 _REPORT_LUNS = struct.Struct(">B5xIxB")
+
+
+def service_action_field(cdb: bytes) -> Field:
+    """Where a CDB keeps its SERVICE ACTION."""
+    return VARIABLE_LENGTH_SERVICE_ACTION if cdb[0] == Opcode.VARIABLE_LENGTH else SERVICE_ACTION
+
 
 FUA_BIT: Final = 0x08
 IMMED_BIT: Final = 0x02

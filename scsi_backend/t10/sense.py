@@ -14,6 +14,8 @@ from scsi_backend.t10.additional_sense import AdditionalSense, additional_sense_
 
 FIXED_LENGTH = 18
 MAX_LENGTH = 252
+# The most that ``Sense.encode`` makes, in either format.
+MAX_ENCODED_LENGTH = 64
 
 _RESPONSE_FIXED = 0x70
 _RESPONSE_DESCRIPTOR = 0x72

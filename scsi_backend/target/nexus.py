@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command, Execute
-from scsi_backend.servers.logical_unit import LogicalUnit, write_protected
+from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import opcode_text
 from scsi_backend.t10.sense import Sense
@@ -45,13 +45,23 @@ class ItlNexus:
         self.session = session
         self.lun = lun
         self.unit = unit
-        self.is_write_protected = is_read_only or unit.vdisk.is_read_only
+        self._is_read_only = is_read_only
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
         self._attentions: deque[Sense] = deque()
         self._table: Sequence[Execute] = unit.dispatch_in_force
         unit.attach(self)
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
+
+    @property
+    def is_write_protected(self) -> bool:
+        """Whether writes through this nexus are refused."""
+        return self._is_read_only or self.unit.is_write_protected
+
+    @property
+    def uses_descriptor_sense(self) -> bool:
+        """Whether sense data goes out in descriptor format (D_SENSE)."""
+        return self.unit.uses_descriptor_sense
 
     @property
     def relative_target_port(self) -> int:
@@ -119,13 +129,12 @@ class ItlNexus:
     def recompose(self) -> None:
         """Make the table anew from the unit's and from what restricts this nexus."""
         unit = self.unit
-        if not self._attentions and not self.is_write_protected:
+        if not self._attentions and not self._is_read_only:
             self._table = unit.dispatch_in_force
             return
         table = list(unit.dispatch_in_force)
-        if self.is_write_protected:
-            for opcode in unit.writing_opcodes:
-                table[opcode] = write_protected
+        if self._is_read_only:
+            unit.lay(table, WRITE_PROTECTION)
         if self._attentions:
             for code in range(256):
                 if code not in unit.attention_exempt:

@@ -71,6 +71,7 @@ class AbsentNexus:
     """Stands for a LUN without logical unit while one command for it is answered."""
 
     is_write_protected = False
+    uses_descriptor_sense = False
 
     def __init__(self, session: Session) -> None:
         self._session = session

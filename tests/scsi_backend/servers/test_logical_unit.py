@@ -10,15 +10,20 @@ from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.servers.command import Command, Execute
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import (
+    WRITE_PROTECTION,
     CommandRow,
+    Layer,
     LogicalUnit,
+    Restriction,
     invalid_opcode,
     write_protected,
 )
 from scsi_backend.t10 import sense
+from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
 from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.locking import join
 
 
 class Listener:
@@ -57,20 +62,78 @@ def test_table_has_256_entries_and_only_the_rows_are_known() -> None:
     assert (len(table), known) == (256, {0x00, 0x12, 0x2A})
 
 
-def test_sets_of_opcodes_follow_the_rows() -> None:
-    unit = LogicalUnit(FaultyVdisk(), ROWS)
-    assert unit.writing_opcodes == {Opcode.WRITE_10}
+def test_rows_may_be_any_iterable_and_can_be_looked_at() -> None:
+    unit = LogicalUnit(FaultyVdisk(), iter(ROWS))
+    assert {opcode: list(rows) for opcode, rows in unit.rows.items()} == {
+        row.opcode: [row] for row in ROWS
+    }
     assert unit.attention_exempt == {Opcode.INQUIRY}
 
 
-def test_rows_may_be_any_iterable() -> None:
-    assert LogicalUnit(FaultyVdisk(), iter(ROWS)).writing_opcodes == {Opcode.WRITE_10}
-
-
 def test_read_only_medium_protects_its_writing_opcodes() -> None:
-    table = LogicalUnit(FaultyVdisk(read_only=True), ROWS).dispatch
+    unit = LogicalUnit(FaultyVdisk(read_only=True), ROWS)
+    table = unit.dispatch_in_force
     protected = {opcode for opcode, execute in enumerate(table) if execute is write_protected}
+    assert unit.is_write_protected
     assert protected == {0x2A}
+
+
+def refuse(command: Command) -> None:
+    command.check_condition(sense.LUN_NOT_SUPPORTED)
+
+
+WRITES_REFUSED = Restriction(lambda row: row.writes_medium, refuse)
+ALL_REFUSED = Restriction(lambda row: True, refuse)
+
+
+def test_restriction_is_in_force_until_it_is_lifted() -> None:
+    unit = LogicalUnit(FaultyVdisk(), ROWS)
+    unit.restrict(Layer.OPERATION, WRITES_REFUSED)
+    assert unit.dispatch_in_force[0x2A] is refuse
+    assert unit.dispatch_in_force[0x00] is answer
+    unit.restrict(Layer.OPERATION, None)
+    assert unit.dispatch_in_force is unit.dispatch
+
+
+def test_later_layer_answers_first_whichever_came_first() -> None:
+    unit = LogicalUnit(FaultyVdisk(), ROWS)
+    unit.restrict(Layer.OPERATION, ALL_REFUSED)
+    unit.restrict(Layer.WRITE_PROTECTION, WRITE_PROTECTION)
+    assert unit.dispatch_in_force[0x2A] is refuse
+    unit.restrict(Layer.OPERATION, None)
+    assert unit.dispatch_in_force[0x2A] is write_protected
+
+
+def test_restriction_leaves_unknown_opcodes_unknown() -> None:
+    unit = LogicalUnit(FaultyVdisk(), ROWS)
+    unit.restrict(Layer.OPERATION, ALL_REFUSED)
+    assert unit.dispatch_in_force[0xC0] is invalid_opcode
+
+
+@pytest.mark.parametrize(
+    ("cdb", "code"),
+    [
+        ("9e10", None),
+        ("9e12", sense.LUN_NOT_SUPPORTED.code),
+        ("9e13", AdditionalSense.INVALID_FIELD_IN_CDB),
+        ("7f000000000000180009", None),
+        ("7f00000000000018000b", sense.LUN_NOT_SUPPORTED.code),
+        ("7f00000000000018000c", AdditionalSense.INVALID_FIELD_IN_CDB),
+    ],
+)
+def test_restriction_can_be_on_some_service_actions(cdb: str, code: int | None) -> None:
+    rows = (
+        CommandRow(Opcode.SERVICE_ACTION_IN_16, bind_answer, service_action=0x10),
+        CommandRow(
+            Opcode.SERVICE_ACTION_IN_16, bind_answer, service_action=0x12, writes_medium=True
+        ),
+        CommandRow(Opcode.VARIABLE_LENGTH, bind_answer, service_action=0x0009),
+        CommandRow(Opcode.VARIABLE_LENGTH, bind_answer, service_action=0x000B, writes_medium=True),
+    )
+    unit = LogicalUnit(FaultyVdisk(), rows)
+    unit.restrict(Layer.OPERATION, WRITES_REFUSED)
+    outcome = join(unit).send(bytes.fromhex(cdb).ljust(32, b"\0"))
+    assert (None if outcome.sense is None else outcome.sense.code) == code
 
 
 @pytest.mark.parametrize(
