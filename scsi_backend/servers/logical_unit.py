@@ -112,7 +112,7 @@ class LogicalUnit:
         self._atomic_opcodes = frozenset(row.opcode for row in rows if row.is_atomic)
         self.attention_exempt = frozenset(row.opcode for row in rows if row.skips_attention)
         self.dispatch = self._build()
-        self._dispatch_in_force: Sequence[Execute] = self.dispatch
+        self._restricted_dispatch: Sequence[Execute] | None = None
         if vdisk.is_read_only:
             self.restrict(Layer.WRITE_PROTECTION, WRITE_PROTECTION)
 
@@ -141,7 +141,7 @@ class LogicalUnit:
     @property
     def dispatch_in_force(self) -> Sequence[Execute]:
         """``dispatch``, with what restricts the unit, or keeps commands waiting, laid over it."""
-        return self._dispatch_in_force
+        return self.dispatch if self._restricted_dispatch is None else self._restricted_dispatch
 
     @property
     def is_write_protected(self) -> bool:
@@ -177,14 +177,14 @@ class LogicalUnit:
 
     def _recompose(self) -> None:
         if not self._is_locked and not self._restrictions:
-            self._dispatch_in_force = self.dispatch
+            self._restricted_dispatch = None
         else:
             table = list(self.dispatch)
             if self._is_locked:
                 self._lay_range_lock(table)
             for layer in sorted(self._restrictions):
                 self.lay(table, self._restrictions[layer])
-            self._dispatch_in_force = table
+            self._restricted_dispatch = table
         for nexus in self._ever_attached:
             nexus.recompose()
 
