@@ -29,6 +29,8 @@ class Nexus(Protocol):
     """What a device server may know and do about the I_T_L nexus of a command."""
 
     outstanding: set[Command]
+    # Those of them that end with TASK ABORTED, whatever became of them.
+    aborted: set[Command]
 
     @property
     def is_write_protected(self) -> bool:
@@ -51,6 +53,9 @@ class Nexus(Protocol):
     def defer_error(self, sense: Sense) -> None:
         """Report the error of a command that already got GOOD with the next one."""
 
+    def faulted(self, command: Command) -> None:
+        """Hear that a command is about to end with CHECK CONDITION."""
+
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that this session can reach, ascending."""
 
@@ -62,7 +67,7 @@ class Command:
     initiator sent; ``data_in_length`` says how much of ``data_in`` holds data once complete.
     Between submission and completion ``on_done`` is not the submitter's to change. ``data_in`` is,
     until a device server has asked for ``lasting`` memory, and ``data_out`` until it has asked for
-    ``lasting_out``.
+    ``lasting_out``. One that its nexus has ``aborted`` ends with TASK ABORTED.
     """
 
     __slots__ = (
@@ -123,12 +128,17 @@ class Command:
         self.status = status
         self.sense = sense
         if self.is_deferred:
-            self.nexus.outstanding.discard(self)
+            nexus = self.nexus
+            nexus.outstanding.discard(self)
+            if self in nexus.aborted:
+                nexus.aborted.discard(self)
+                self.status, self.sense, self.data_in_length = Status.TASK_ABORTED, None, 0
         self.on_done(self)
 
     def check_condition(self, sense: Sense) -> None:
-        """End the command with CHECK CONDITION."""
+        """End the command with CHECK CONDITION, and others with it where QERR says so."""
         self.data_in_length = 0
+        self.nexus.faulted(self)
         self.complete(Status.CHECK_CONDITION, sense)
 
     def encoded_sense(self) -> bytes:

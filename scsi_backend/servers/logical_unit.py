@@ -20,6 +20,7 @@ from weakref import WeakSet
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
@@ -34,6 +35,7 @@ class AttachedNexus(Protocol):
     """A nexus, as the logical unit sees it."""
 
     outstanding: set[Command]
+    aborted: set[Command]
 
     def recompose(self) -> None:
         """Take over a change of ``LogicalUnit.dispatch_in_force``."""
@@ -79,6 +81,25 @@ class Restriction:
     instead: Execute
 
 
+@dataclass(slots=True)
+class ControlMode:
+    """What the control mode page (0Ah) says about task sets."""
+
+    # 000b: one task set for all I_T nexuses, 001b: one for each (SCST's default).
+    tst: int = 1
+    # Which others a CHECK CONDITION aborts: 00b none, 01b the task set's, 11b the same nexus's.
+    qerr: int = 0
+    # 0h: commands run in their order, 1h: as they come.
+    queue_algorithm_modifier: int = 1
+    # Whether those that others abort end with TASK ABORTED, without a unit attention.
+    tas: bool = False
+
+    @property
+    def may_reorder(self) -> bool:
+        """Whether SIMPLE commands need not wait for each other."""
+        return self.queue_algorithm_modifier != 0
+
+
 class LogicalUnit:
     """A device under SCSI: owns the dispatch table and the list of nexuses to notify."""
 
@@ -92,6 +113,7 @@ class LogicalUnit:
         self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
         # WCE as it was configured; MODE SELECT changes ``vdisk.has_volatile_cache``.
         self.has_volatile_cache_by_default = vdisk.has_volatile_cache
+        self.control = ControlMode()
         # D_SENSE of the control mode page.
         self.uses_descriptor_sense = False
         # Whose MODE SELECT may change it.
@@ -104,6 +126,10 @@ class LogicalUnit:
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
         self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
+        # Of all nexuses, where TST is zero.
+        self.shared_tasks: TaskSet | None = None
+        if self.control.tst == 0:
+            self.shared_tasks = TaskSet(self._outstanding, self.recompose_nexuses)
         self._is_locked = False
         self._restrictions: dict[Layer, Restriction] = {}
         self._rows_by_opcode: dict[int, list[CommandRow]] = {}
@@ -185,6 +211,10 @@ class LogicalUnit:
             for layer in sorted(self._restrictions):
                 self.lay(table, self._restrictions[layer])
             self._restricted_dispatch = table
+        self.recompose_nexuses()
+
+    def recompose_nexuses(self) -> None:
+        """Have every nexus take over a change of what its commands meet."""
         for nexus in self._ever_attached:
             nexus.recompose()
 
@@ -196,6 +226,11 @@ class LogicalUnit:
     def _outstanding(self) -> Iterator[Command]:
         for nexus in self._ever_attached:
             yield from nexus.outstanding
+
+    @property
+    def nexuses(self) -> Iterable[AttachedNexus]:
+        """The nexuses, with those that left while commands of theirs were outstanding."""
+        return tuple(self._ever_attached)
 
     def attach(self, nexus: AttachedNexus) -> None:
         """Add a nexus to those that hear of changes."""
@@ -211,6 +246,9 @@ class LogicalUnit:
         for nexus in self._nexuses:
             if nexus is not but:
                 nexus.establish_unit_attention(sense)
+
+    def reset(self) -> None:
+        """Return to the state after power on, but for the medium and the commands under way."""
 
     def resync_size(self) -> bool:
         """Take over the backing store's size (SCST's resync_size); tell whether it changed.

@@ -24,6 +24,7 @@ from typing import Final
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.t10.opcodes import opcode_text
 from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE
+from scsi_backend.t10.status import Status
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class _Claim:
     on_done: Callable[[Command], None]
     waiters: list[_Waiter] = field(default_factory=list)
     is_finished: bool = False
+    # It waits for nobody, though others wait for it.
+    is_ahead: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +110,14 @@ class RangeLock:
         if not claim.is_finished:
             self._keep_out(claim)
 
+    def run_ahead(self, execute: Execute, command: Command) -> None:
+        """Execute a command at once, and keep others out until it ends (HEAD OF QUEUE)."""
+        claim = self._claim(command, self._blocks(command))
+        claim.is_ahead = True
+        execute(command)
+        if not claim.is_finished:
+            self._keep_out(claim)
+
     def admit(self, execute: Execute, command: Command) -> None:
         """Execute a command that is not atomic once all atomic ones are out of its way."""
         blocks = self._blocks(command)
@@ -129,7 +140,7 @@ class RangeLock:
         for claim in newest_first:
             if overlaps(claim.blocks, blocks):
                 found.append(claim)
-                if claim in self._atomic and _covers(claim.blocks, blocks):
+                if not claim.is_ahead and claim in self._atomic and _covers(claim.blocks, blocks):
                     return found, True
         return found, False
 
@@ -207,6 +218,9 @@ class RangeLock:
 def _execute(waiter: _Waiter) -> None:
     """What ``ItlNexus.submit`` does for a command that need not wait."""
     command = waiter.command
+    if command in command.nexus.aborted:
+        command.complete(Status.TASK_ABORTED)
+        return
     try:
         waiter.execute(command)
     except CheckCondition as failure:

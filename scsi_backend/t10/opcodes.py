@@ -155,6 +155,14 @@ def cdb_length(cdb: bytes | memoryview) -> int:
     return 8 + cdb[7] if cdb[0] == 0x7F and len(cdb) > 7 else 16
 
 
+# Where a CDB of each operation code has its CONTROL byte: the last, or byte 1 of 7Fh.
+CONTROL_BYTE_AT: Final = bytes(
+    1 if opcode == Opcode.VARIABLE_LENGTH else (_LENGTH_BY_GROUP[opcode >> 5] or 16) - 1
+    for opcode in range(256)
+)
+NACA_BIT: Final = 0x04
+
+
 def service_action(cdb: bytes | memoryview) -> int:
     """Return the SERVICE ACTION field (SPC-5 4.2.3), which 7Fh has in bytes 8 and 9."""
     if cdb[0] == Opcode.VARIABLE_LENGTH:

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit
+from scsi_backend.servers.task_attribute import TaskAttribute
+from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import sense as sense_data
-from scsi_backend.t10.opcodes import opcode_text
-from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
+from scsi_backend.t10.sense import Sense, invalid_field_in_cdb
+from scsi_backend.target.task_management import abort_after_fault
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +51,12 @@ class ItlNexus:
         self._is_read_only = is_read_only
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
+        self.aborted: set[Command] = set()
+        self._tasks = unit.shared_tasks or TaskSet(lambda: self.outstanding, self.recompose)
         self._attentions: deque[Sense] = deque()
+        # ``_unordered`` is the table without what keeps the order of the task set.
         self._table: Sequence[Execute] = unit.dispatch_in_force
+        self._unordered = self._table
         unit.attach(self)
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
 
@@ -68,14 +75,15 @@ class ItlNexus:
         """The relative target port identifier of the session's target."""
         return self.session.relative_target_port
 
-    def submit(self, command: Command) -> None:
+    def submit(self, command: Command, execute: Execute | None = None) -> None:
         """Execute a command; ``command.on_done`` is called now or later.
 
-        An error in the device server itself ends the command with INTERNAL TARGET FAILURE.
+        ``execute`` is done in place of what the table has. An error in the device server itself
+        ends the command with INTERNAL TARGET FAILURE.
         """
         command.nexus = self
         try:
-            self._table[command.cdb[0]](command)
+            (execute or self._table[command.cdb[0]])(command)
         except CheckCondition as failure:
             command.check_condition(failure.sense)
         except Exception:
@@ -88,6 +96,28 @@ class ItlNexus:
         if command.status is None:
             command.is_deferred = True
             self.outstanding.add(command)
+
+    def receive(self, command: Command, attribute: TaskAttribute = TaskAttribute.SIMPLE) -> None:
+        """Execute a command of a SCSI initiator, whose CDB may say anything, in its order.
+
+        NACA is refused, NormACA being zero (SAM-5 5.2).
+        """
+        cdb = command.cdb
+        try:
+            wants_aca = cdb[CONTROL_BYTE_AT[cdb[0]]] & NACA_BIT
+        except IndexError:
+            # A CDB cut short fails like one that the device server cannot read.
+            wants_aca = 0
+        if wants_aca:
+            command.nexus = self
+            command.check_condition(invalid_field_in_cdb(CONTROL_BYTE_AT[cdb[0]], 2))
+        elif attribute is TaskAttribute.SIMPLE:
+            self.submit(command)
+        else:
+            opcode = cdb[0]
+            execute = self._tasks.with_attribute(attribute, self._unordered[opcode], opcode)
+            # A unit attention is reported by whatever comes next.
+            self.submit(command, None if self._attentions else execute)
 
     def establish_unit_attention(self, sense: Sense) -> None:
         """Queue a unit attention, unless the same one is pending already."""
@@ -117,6 +147,11 @@ class ItlNexus:
             self._attentions.remove(sense)
             self.recompose()
 
+    def faulted(self, command: Command) -> None:
+        """See ``Nexus.faulted``."""
+        if self.unit.control.qerr:
+            abort_after_fault(self, self.unit, command)
+
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that the initiator can reach, ascending."""
         return self.session.reported_luns()
@@ -128,18 +163,33 @@ class ItlNexus:
 
     def recompose(self) -> None:
         """Make the table anew from the unit's and from what restricts this nexus."""
-        unit = self.unit
-        if not self._attentions and not self._is_read_only:
-            self._table = unit.dispatch_in_force
-            return
-        table = list(unit.dispatch_in_force)
-        if self._is_read_only:
-            unit.lay(table, WRITE_PROTECTION)
-        if self._attentions:
-            for code in range(256):
-                if code not in unit.attention_exempt:
-                    table[code] = self._report_unit_attention
-        self._table = table
+        unit, tasks = self.unit, self._tasks
+        in_force = unit.dispatch_in_force
+        self._unordered = self._laid(in_force, self._is_read_only, self._lay_write_protection)
+        if unit.control.may_reorder:
+            table = self._laid(self._unordered, tasks.is_engaged, tasks.lay)
+        else:
+            table = self._laid(self._unordered, True, tasks.lay_order)
+        self._table = self._laid(table, bool(self._attentions), self._lay_attentions)
+
+    @staticmethod
+    def _laid(
+        table: Sequence[Execute], is_needed: bool, lay: Callable[[list[Execute]], None]
+    ) -> Sequence[Execute]:
+        """Return the table, or if it is to be changed a changed copy."""
+        if not is_needed:
+            return table
+        copy = list(table)
+        lay(copy)
+        return copy
+
+    def _lay_write_protection(self, table: list[Execute]) -> None:
+        self.unit.lay(table, WRITE_PROTECTION)
+
+    def _lay_attentions(self, table: list[Execute]) -> None:
+        for code in range(256):
+            if code not in self.unit.attention_exempt:
+                table[code] = self._report_unit_attention
 
     def _report_unit_attention(self, command: Command) -> None:
         sense = self.take_unit_attention()

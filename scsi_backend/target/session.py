@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import Sense
 from scsi_backend.target.absent import ABSENT_DISPATCH
 from scsi_backend.target.lun_map import LunEntry
@@ -39,11 +40,13 @@ class Session:
         """The I_T_L nexuses by LUN."""
         return self._nexuses
 
-    def submit(self, lun: int, command: Command) -> None:
-        """Send a command to a LUN, which need not exist."""
+    def submit(
+        self, lun: int, command: Command, attribute: TaskAttribute = TaskAttribute.SIMPLE
+    ) -> None:
+        """Send a SCSI initiator's command to a LUN, which need not exist."""
         nexus = self._nexuses.get(lun)
         if nexus is not None:
-            nexus.submit(command)
+            nexus.receive(command, attribute)
             return
         command.nexus = AbsentNexus(self)
         try:
@@ -76,6 +79,7 @@ class AbsentNexus:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.outstanding: set[Command] = set()
+        self.aborted: set[Command] = set()
         self.relative_target_port = session.relative_target_port
 
     def take_unit_attention(self) -> Sense | None:
@@ -88,6 +92,9 @@ class AbsentNexus:
 
     def defer_error(self, sense: Sense) -> None:
         """Nothing that can fail later runs here."""
+
+    def faulted(self, command: Command) -> None:
+        """There are no others."""
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session."""

@@ -8,6 +8,7 @@ import pytest
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.t10 import sense
 from scsi_backend.t10.status import Status
+from tests.scsi_backend.lone_nexus import LoneNexus
 
 CDB = bytes(16)
 
@@ -17,7 +18,9 @@ def command_with_room(room_bytes: int | None) -> tuple[Command, list[Command], b
     ended: list[Command] = []
     buffer = bytearray(room_bytes or 0)
     view = None if room_bytes is None else memoryview(buffer)
-    return Command(CDB, view, None, ended.append), ended, buffer
+    command = Command(CDB, view, None, ended.append)
+    command.nexus = LoneNexus()
+    return command, ended, buffer
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,36 @@ def test_renewed_command_can_be_ended_once_more() -> None:
     command.reply(b"12345678", 8)
     assert (ended, again) == ([command], [command])
     assert (command.status, command.sense, command.data_in_length) == (Status.GOOD, None, 8)
+
+
+def test_nexus_hears_of_check_condition_before_the_submitter() -> None:
+    heard: list[int] = []
+    nexus = LoneNexus()
+    command = Command(CDB, None, None, lambda ended: heard.append(len(nexus.faults)))
+    command.nexus = nexus
+    command.check_condition(sense.READ_ERROR)
+    assert (heard, nexus.faults) == ([1], [command])
+
+
+def test_aborted_command_ends_with_task_aborted_whatever_became_of_it() -> None:
+    command, ended, _ = command_with_room(8)
+    command.is_deferred = True
+    command.nexus.outstanding.add(command)
+    command.nexus.aborted.add(command)
+    command.reply(b"12345678", 8)
+    assert (command.status, command.data_in_length) == (Status.TASK_ABORTED, 0)
+    assert (ended, command.nexus.outstanding, command.nexus.aborted) == ([command], set(), set())
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "golden"),
+    [(False, "700003000000000a00000000110000000000"), (True, "7203110000000000")],
+)
+def test_sense_data_are_in_the_format_of_d_sense(descriptor: bool, golden: str) -> None:
+    command, _, _ = command_with_room(8)
+    nexus = LoneNexus()
+    nexus.uses_descriptor_sense = descriptor
+    command.nexus = nexus
+    assert command.encoded_sense() == b""
+    command.check_condition(sense.READ_ERROR)
+    assert command.encoded_sense().hex() == golden

@@ -32,6 +32,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[Sense] = []
         self.outstanding: set[Command] = set()
+        self.aborted: set[Command] = set()
 
     def recompose(self) -> None:
         """See ``AttachedNexus``."""

@@ -22,6 +22,7 @@ class CountingNexus:
 
     def __init__(self) -> None:
         self.outstanding: set[Command] = set()
+        self.aborted: set[Command] = set()
         self.changes = 0
 
     def establish_unit_attention(self, sense: Sense) -> None:

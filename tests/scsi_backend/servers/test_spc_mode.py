@@ -103,5 +103,5 @@ def test_read_only_lun_shows_as_write_protected() -> None:
 def test_mode_sense_refuses_what_it_does_not_have(
     initiator: Initiator, opcode: str, rest: str, code: str, at: tuple[int, int] | None
 ) -> None:
-    outcome = initiator.send(cdbs.raw(opcode + rest + "ff00000000ff00"), None, 255)
+    outcome = initiator.send(cdbs.raw(opcode + rest + "ff000000ff0000"), None, 255)
     assert_check_condition(outcome, code, at=at)

@@ -13,6 +13,7 @@ from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.t10 import sense
 from scsi_backend.t10.status import Status
+from tests.scsi_backend.lone_nexus import LoneNexus
 
 
 class Recorder:
@@ -21,6 +22,7 @@ class Recorder:
     def __init__(self) -> None:
         self.endings: list[int | None] = []
         self.command = Command(bytes(16), None, None, self._ended)
+        self.command.nexus = LoneNexus()
 
     def _ended(self, command: Command) -> None:
         self.endings.append(command.status)

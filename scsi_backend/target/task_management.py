@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Task management functions, and the aborting that they and QERR do (SAM-5 5.6, 7).
+
+What an abort finds on its way to the storage goes on there, but its command ends with TASK
+ABORTED; what still waits for its turn is never begun. A function is complete when all commands
+that it aborted have ended. Doors need an end for each command, so one whose TASK ABORTED the
+standard would have withheld (TAS=0) gets it too, and the unit attention beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from enum import IntEnum
+from functools import partial
+from typing import Protocol
+
+from scsi_backend.servers.command import Command
+from scsi_backend.servers.logical_unit import AttachedNexus, LogicalUnit
+from scsi_backend.t10 import sense
+
+Finished = Callable[[], None]
+
+
+class TaskManagementFunction(IntEnum):
+    """What an initiator may ask for outside of commands (SAM-5 table 44)."""
+
+    ABORT_TASK = 1
+    ABORT_TASK_SET = 2
+    CLEAR_TASK_SET = 3
+    LOGICAL_UNIT_RESET = 4
+    TARGET_RESET = 5
+    I_T_NEXUS_RESET = 6
+
+
+class ManagedNexus(AttachedNexus, Protocol):
+    """An I_T_L nexus, as task management sees it."""
+
+    @property
+    def unit(self) -> LogicalUnit:
+        """The logical unit."""
+
+
+def abort_after_fault(nexus: AttachedNexus, unit: LogicalUnit, command: Command) -> None:
+    """Abort what QERR says when a command ends with CHECK CONDITION (SPC-5 7.5.9)."""
+    of_all = unit.control.qerr == 1 and unit.control.tst == 0
+    _abort(unit.nexuses if of_all else [nexus], nexus, unit, but=command)
+
+
+def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> None:
+    """ABORT TASK: one command; one that has ended already is no error (SAM-5 7.2)."""
+    found = {command} & nexus.outstanding
+    nexus.aborted |= found
+    _when_ended(found, finished)
+
+
+def abort_task_set(nexus: ManagedNexus, finished: Finished) -> None:
+    """ABORT TASK SET: the nexus's own commands."""
+    _when_ended(_abort([nexus], nexus, nexus.unit), finished)
+
+
+def clear_task_set(nexus: ManagedNexus, finished: Finished) -> None:
+    """CLEAR TASK SET: those of all nexuses where they share a task set (TST=0)."""
+    unit = nexus.unit
+    nexuses = unit.nexuses if unit.control.tst == 0 else [nexus]
+    _when_ended(_abort(nexuses, nexus, unit), finished)
+
+
+def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
+    """LOGICAL UNIT RESET: everybody's commands; as in SCST, everybody hears of it."""
+    aborted: list[Command] = []
+    for nexus in unit.nexuses:
+        nexus.aborted |= nexus.outstanding
+        aborted += nexus.outstanding
+    unit.reset()
+    unit.raise_unit_attention(sense.BUS_DEVICE_RESET)
+    _when_ended(aborted, finished)
+
+
+def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None:
+    """I_T NEXUS RESET, or the loss of a nexus that comes back: one initiator's commands."""
+    aborted: list[Command] = []
+    for nexus in nexuses:
+        aborted += _abort([nexus], nexus, nexus.unit)
+        nexus.establish_unit_attention(sense.NEXUS_LOSS)
+    _when_ended(aborted, finished)
+
+
+def target_reset(units: Iterable[LogicalUnit], finished: Finished) -> None:
+    """TARGET RESET, which SAM-3 was the last to have: a reset of each logical unit."""
+    pending = _Countdown(finished)
+    for unit in units:
+        logical_unit_reset(unit, pending.expect())
+    pending.begun()
+
+
+def _abort(
+    nexuses: Iterable[AttachedNexus],
+    by: AttachedNexus,
+    unit: LogicalUnit,
+    but: Command | None = None,
+) -> list[Command]:
+    """Mark commands as aborted and return them; tell those whose commands they are not."""
+    aborted: list[Command] = []
+    for nexus in nexuses:
+        found = nexus.outstanding - {but} if but is not None else set(nexus.outstanding)
+        nexus.aborted |= found
+        aborted += found
+        if found and nexus is not by and not unit.control.tas:
+            nexus.establish_unit_attention(sense.COMMANDS_CLEARED)
+    return aborted
+
+
+class _Countdown:
+    """Calls ``finished`` once everything expected has happened."""
+
+    def __init__(self, finished: Finished) -> None:
+        self._finished = finished
+        self._left = 1
+
+    def expect(self) -> Finished:
+        """Wait for one thing more; the function returned tells that it has happened."""
+        self._left += 1
+        return self.begun
+
+    def begun(self) -> None:
+        """One thing less to wait for, the announcing of all being one itself."""
+        self._left -= 1
+        if not self._left:
+            self._finished()
+
+
+def _when_ended(commands: Collection[Command], finished: Finished) -> None:
+    pending = _Countdown(finished)
+    for command in commands:
+        command.on_done = partial(_ended, command.on_done, pending.expect())
+    pending.begun()
+
+
+def _ended(on_done: Callable[[Command], None], happened: Finished, command: Command) -> None:
+    # The owner may send the command once more, with the callback that it had given.
+    command.on_done = on_done
+    try:
+        on_done(command)
+    finally:
+        happened()
