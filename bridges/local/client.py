@@ -20,9 +20,17 @@ from bridges.local import shared_wire, wire
 from bridges.local.login import LocalError, Login, log_in, reason
 from bridges.local.shared_client import LANE_AT, MIN_SHARED_BYTES, SharedMemory
 from bridges.local.shared_wire import SharedCommandFrame
-from bridges.local.wire import CommandFrame, FrameError, FrameType, ResponseFrame
+from bridges.local.wire import (
+    CommandFrame,
+    FrameError,
+    FrameType,
+    ManagementFrame,
+    ResponseFrame,
+)
 from bridges.recovery import Reply
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import Sense
+from scsi_backend.target.task_management import TaskManagementFunction
 
 __all__ = ["LocalClient", "LocalError"]
 
@@ -33,6 +41,7 @@ _LANE_FRAME = struct.Struct(f"{shared_wire.SHARED_COMMAND.format}{_LANE_CDB_BYTE
 _LANE_FRAME_BYTES: Final = _LANE_FRAME.size
 _LANE_REST_BYTES: Final = _LANE_FRAME_BYTES - wire.LENGTH_BYTES
 _SHARED_COMMAND: Final = int(FrameType.SHARED_COMMAND)
+_SIMPLE: Final = int(TaskAttribute.SIMPLE)
 _pack_lane = _LANE_FRAME.pack
 
 
@@ -178,6 +187,7 @@ class LocalClient:
             _pack_lane(
                 _LANE_REST_BYTES,
                 _SHARED_COMMAND,
+                _SIMPLE,
                 _LANE_CDB_BYTES,
                 tag,
                 raw_lun,
@@ -220,6 +230,7 @@ class LocalClient:
         cdb: bytes,
         data_in: memoryview | None = None,
         data_out: memoryview | None = None,
+        attribute: TaskAttribute = TaskAttribute.SIMPLE,
     ) -> int:
         """Send a command; return the tag to wait for.
 
@@ -240,18 +251,36 @@ class LocalClient:
         views: list[memoryview] = []
         placed = self._shared.place(data_in, data_out) if self._shared is not None else None
         if placed is None:
-            frame = CommandFrame(tag, lun, cdb, room, payload).serialize()
+            frame = CommandFrame(tag, lun, cdb, room, payload, attribute).serialize()
             if data_out is not None:
                 views.append(data_out)
         else:
             pending = _Pending(data_in, True, placed.source, placed.parts)
             frame = SharedCommandFrame(
-                tag, lun, cdb, room, payload, placed.data_in_offset, placed.data_out_offset
+                tag,
+                lun,
+                cdb,
+                room,
+                payload,
+                placed.data_in_offset,
+                placed.data_out_offset,
+                attribute=attribute,
             ).serialize()
         self._last_tag = tag
         self._pending[tag] = pending
         self._send([memoryview(frame), *views])
         return tag
+
+    def manage(self, function: TaskManagementFunction, lun: int, task: int = 0) -> int:
+        """Perform a task management function and return its ManagementResponse.
+
+        ``task`` is the tag that ABORT TASK is about. Raises LocalError.
+        """
+        self._check_open()
+        tag = self._last_tag = self._last_tag + 1
+        self._pending[tag] = _Pending(None)
+        self._send([memoryview(ManagementFrame(tag, function, lun, task).serialize())])
+        return self.wait(tag).status
 
     def wait(self, tag: int) -> Reply:
         """Wait for the command of a tag to end, once; raises LocalError, KeyError for no such."""

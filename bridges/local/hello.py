@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from bridges.local import wire
-from bridges.local.wire import FrameError, HelloReply, HelloRequest, HelloStatus
+from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
+from bridges.local.wire import FrameError
 from bridges.stream_session import PeerError
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
 from scsi_backend.target.session import Session

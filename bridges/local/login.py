@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 from bridges.local import shared_wire
 from bridges.local.area import map_area
+from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.local.shared_wire import AreaReply
 from bridges.local.wire import (
     SHARED_VERSION,
     VERSION,
     FrameError,
-    HelloReply,
-    HelloRequest,
-    HelloStatus,
 )
 
 

@@ -15,9 +15,10 @@ from bridges.access import peer_process
 from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.local.hello import Hello
+from bridges.local.hello_wire import HelloRequest
 from bridges.local.session import CommandSession
 from bridges.local.shared_session import SharedSession
-from bridges.local.wire import SHARED_VERSION, HelloRequest
+from bridges.local.wire import SHARED_VERSION
 from bridges.spin import Spinner
 from bridges.stream import Stream
 from bridges.stream_server import STOP_TIMEOUT_S, StreamServer

@@ -10,16 +10,19 @@ where it is long, received into memory of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn, Protocol
 
 from bridges.buffers import Chunk, Outgoing
 from bridges.local import wire
-from bridges.local.wire import FrameError
+from bridges.local.wire import FrameError, FrameType, ResponseFrame
 from bridges.stream_session import PeerError
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import MAX_ENCODED_LENGTH
+from scsi_backend.target.task_management import ManagementResponse
 
 _HEADER_BYTES = wire.COMMAND.size
 _HEADER_REST_BYTES = wire.COMMAND.size - wire.LENGTH_BYTES
@@ -33,6 +36,10 @@ MIN_CDB_BYTES = 16
 # Data-out up to this is used where it was received; longer ones get memory of their own, so that
 # they need not be copied when the chunk is full.
 _IN_PLACE_BYTES = 64 << 10
+# By their numbers on the wire, so that a command need not make one.
+ATTRIBUTES: Final = tuple(TaskAttribute)
+# Begins a command whose data-out has come.
+_Start = Callable[[memoryview, Chunk], None]
 # A number that no LUN map has.
 _NO_LUN: Final = -1
 
@@ -46,8 +53,17 @@ def decoded_lun(raw_lun: int) -> int:
 class ItNexus(Protocol):
     """The session with a target (``scsi_backend.target.session``), as far as it is used here."""
 
-    def submit(self, lun: int, command: Command) -> None:
+    def submit(self, lun: int, command: Command, attribute: TaskAttribute = ...) -> None:
         """Send a command to a LUN, which need not exist."""
+
+    def manage(
+        self,
+        function: int,
+        lun: int,
+        is_task: Callable[[Command], bool],
+        finished: Callable[[ManagementResponse], None],
+    ) -> None:
+        """Perform a task management function; ABORT TASK is about the command that ``is_task``."""
 
     def close(self) -> None:
         """End the session."""
@@ -121,8 +137,8 @@ class CommandSession:
         self._on_closed = on_closed
         self.receive_limit_bytes = 0
         self.direct: memoryview | None = None
-        # The command whose data-out is being received into memory of its own.
-        self._incoming: tuple[int, int, bytes, int, Chunk, int] | None = None
+        # What begins the command whose data-out is being received, its memory and its length.
+        self._incoming: tuple[_Start, Chunk, int] | None = None
         self._farewell = b""
         self.open_requests = 0
         self.wants_close = False
@@ -130,7 +146,7 @@ class CommandSession:
     def closed(self) -> None:
         """See ``stream.Session``."""
         if self._incoming is not None:
-            self._incoming[4].release()
+            self._incoming[1].release()
         self._nexus.close()
         self._on_closed()
 
@@ -140,7 +156,8 @@ class CommandSession:
         end = len(data)
         connection = self._connection
         while end - position >= _HEADER_BYTES and not connection.is_full:
-            length, kind, cdb_length, tag, raw_lun, room, payload = _unpack_command(data, position)
+            fields = _unpack_command(data, position)
+            length, kind, attribute, cdb_length, tag, raw_lun, room, payload = fields
             if kind != 1 and (used := self._receive_other(kind, data[position:])) is not None:
                 if used == 0:
                     break
@@ -153,6 +170,7 @@ class CommandSession:
                 or not 0 < cdb_length <= wire.MAX_CDB_BYTES
                 or room > MAX_TRANSFER_BYTES
                 or payload > MAX_TRANSFER_BYTES
+                or attribute > wire.MAX_ATTRIBUTE
                 or length != _HEADER_REST_BYTES + cdb_length + payload
             ):
                 self._fail(data[position:])
@@ -162,11 +180,12 @@ class CommandSession:
             lun = decoded_lun(raw_lun)
             cdb = bytes(data[position + _HEADER_BYTES : first]).ljust(MIN_CDB_BYTES, b"\0")
             if last > end:
-                self._receive_directly(tag, lun, cdb, room, payload, data[first:])
+                start = partial(self._start, tag, lun, cdb, room, ATTRIBUTES[attribute])
+                self._receive_directly(start, payload, data[first:])
                 return end
             self.receive_limit_bytes = 0
             data_out = data[first:last] if payload else None
-            self._start(tag, lun, cdb, room, data_out, connection.incoming)
+            self._start(tag, lun, cdb, room, ATTRIBUTES[attribute], data_out, connection.incoming)
             position = last
         return position
 
@@ -175,7 +194,27 @@ class CommandSession:
 
         None is for a type that does not exist.
         """
-        return None
+        if kind != FrameType.MANAGEMENT:
+            return None
+        try:
+            self._manage(*wire.parse_management(data))
+        except FrameError as error:
+            self._refuse(error)
+        return wire.MANAGEMENT.size
+
+    def _manage(self, function: int, tag: int, raw_lun: int, task: int) -> None:
+        self.open_requests += 1
+
+        def finished(response: ManagementResponse) -> None:
+            self.open_requests -= 1
+            frame = ResponseFrame(tag, response, kind=FrameType.MANAGEMENT_RESPONSE)
+            self._connection.put(frame.serialize())
+            self._say_farewell()
+
+        def is_task(command: Command) -> bool:
+            return isinstance(command, TaggedCommand) and command.tag == task
+
+        self._nexus.manage(function, decoded_lun(raw_lun), is_task, finished)
 
     def _fail(self, header: memoryview) -> None:
         """Refuse a header that is not in order."""
@@ -198,6 +237,7 @@ class CommandSession:
         lun: int,
         cdb: bytes,
         room_bytes: int,
+        attribute: TaskAttribute,
         data_out: memoryview | None,
         payload: Chunk,
     ) -> None:
@@ -212,7 +252,7 @@ class CommandSession:
             io.data_in = io.chunk.view[first : first + room_bytes]
             io.end = first + room_bytes + MAX_ENCODED_LENGTH
         self.open_requests += 1
-        self._nexus.submit(lun, io)
+        self._nexus.submit(lun, io, attribute)
         if io.status is None:
             self._hold(io, payload)
 
@@ -224,26 +264,24 @@ class CommandSession:
             io.payload = payload
             self._connection.held_bytes += io.held_bytes
 
-    def _receive_directly(
-        self, tag: int, lun: int, cdb: bytes, room: int, length: int, received: memoryview
-    ) -> None:
+    def _receive_directly(self, start: _Start, length: int, received: memoryview) -> None:
         """Give long data-out memory of its own and receive the rest of it there."""
         chunk = Chunk(self._sgv, length)
         chunk.view[: len(received)] = received
-        self._incoming = (tag, lun, cdb, room, chunk, length)
+        self._incoming = (start, chunk, length)
         self._connection.held_bytes += length
         self.direct = chunk.view[len(received) : length]
 
     def direct_received(self) -> None:
         """See ``stream.Session``."""
         assert self._incoming is not None
-        tag, lun, cdb, room, chunk, length = self._incoming
+        start, chunk, length = self._incoming
         self._incoming = None
         self.direct = None
         # The next command likely has as much data-out: see its header before that.
         self.receive_limit_bytes = _HEADER_BYTES + MIN_CDB_BYTES
         self._connection.held_bytes -= length
-        self._start(tag, lun, cdb, room, chunk.view[:length], chunk)
+        start(chunk.view[:length], chunk)
         chunk.release()
 
     def _ended(self, command: Command) -> None:

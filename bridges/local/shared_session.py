@@ -18,6 +18,7 @@ from bridges.buffers import Chunk
 from bridges.local import shared_wire, wire
 from bridges.local.area import create_area
 from bridges.local.session import (
+    ATTRIBUTES,
     MIN_CDB_BYTES,
     CommandSession,
     Connection,
@@ -26,11 +27,12 @@ from bridges.local.session import (
     decoded_lun,
 )
 from bridges.local.shared_wire import AreaReply
-from bridges.local.wire import FrameError, FrameType, ResponseFrame
+from bridges.local.wire import MAX_ATTRIBUTE, FrameError, FrameType, ResponseFrame
 from scsi_backend.io.scatter import contiguous
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.opcodes import Opcode
 
 _log = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ class SharedSession(CommandSession):
         if kind == _SHARED_COMMAND:
             return self._receive_command(data)
         if kind not in (FrameType.AREA_REQUEST, FrameType.NUDGE):
-            return None
+            return super()._receive_other(kind, data)
         try:
             number = shared_wire.parse_short(data)
             if kind == FrameType.NUDGE:
@@ -128,7 +130,8 @@ class SharedSession(CommandSession):
         if len(data) < _HEADER_BYTES:
             return 0
         fields = _unpack_command(data)
-        length, _, cdb_length, tag, raw_lun, room, payload, in_at, out_at, record = fields
+        length, _, attribute, cdb_length, tag, raw_lun, room, payload, *offsets = fields
+        in_at, out_at, record = offsets
         end = _HEADER_BYTES + cdb_length
         size = self._area_bytes
         if (
@@ -137,6 +140,7 @@ class SharedSession(CommandSession):
             or (record and record + _RECORD_BYTES > size)
             or room > MAX_TRANSFER_BYTES
             or payload > MAX_TRANSFER_BYTES
+            or attribute > MAX_ATTRIBUTE
             or not 0 < cdb_length <= wire.MAX_CDB_BYTES
             or length != _HEADER_REST_BYTES + cdb_length
             or not size
@@ -159,9 +163,9 @@ class SharedSession(CommandSession):
         io.payload, io.held_bytes = None, 0
         self.open_requests += 1
         if payload and cdb[0] not in _WRITES:
-            self._submit_copied(raw_lun, io)
+            self._submit_copied(raw_lun, io, ATTRIBUTES[attribute])
         else:
-            self._nexus.submit(decoded_lun(raw_lun) if raw_lun else 0, io)
+            self._nexus.submit(decoded_lun(raw_lun) if raw_lun else 0, io, ATTRIBUTES[attribute])
         if io.status is None:
             io.is_late = True
             if record:
@@ -178,14 +182,14 @@ class SharedSession(CommandSession):
             self._refuse(error)
         raise AssertionError("the fast check and the one that explains it disagree")
 
-    def _submit_copied(self, raw_lun: int, io: _Io) -> None:
+    def _submit_copied(self, raw_lun: int, io: _Io, attribute: TaskAttribute) -> None:
         """Submit a command with a copy of its data-out, which then counts as held."""
         assert io.data_out is not None
         length = len(io.data_out)
         chunk = Chunk(self._sgv, length)
         chunk.view[:length] = contiguous(io.data_out)
         io.data_out = chunk.view[:length]
-        self._nexus.submit(decoded_lun(raw_lun), io)
+        self._nexus.submit(decoded_lun(raw_lun), io, attribute)
         if io.status is None:
             self._hold(io, chunk)
         chunk.release()

@@ -19,9 +19,11 @@ from bridges.local.wire import (
     MAX_TEXT_BYTES,
     FrameError,
     FrameType,
+    check_attribute,
     clip_text,
     encode_lun,
 )
+from scsi_backend.servers.task_attribute import TaskAttribute
 
 MIN_AREA_BYTES: Final = mmap.PAGESIZE
 MAX_AREA_BYTES: Final = 64 << 20
@@ -30,9 +32,9 @@ MAX_AREA_BYTES: Final = 64 << 20
 _SHORT: Final = struct.Struct(">IB3xQ16x")
 # bytes that follow, type, whether it was refused, text length, bytes of the area.
 AREA_REPLY: Final = struct.Struct(">IBBHQ")
-# As a command: bytes that follow, type, CDB length, tag, LUN, data-in length, data-out length;
-# then the offsets of data-in, data-out and the record.
-SHARED_COMMAND: Final = struct.Struct(">IBxHQQIIIII")
+# As a command: bytes that follow, type, task attribute, CDB length, tag, LUN, data-in and data-out
+# length; then the offsets of data-in, data-out and the record.
+SHARED_COMMAND: Final = struct.Struct(">IBBHQQIIIII")
 # data-in length, status, whether a response follows; without the byte that is written last.
 RECORD: Final = struct.Struct(">IBBx")
 RECORD_BYTES: Final = 8
@@ -115,6 +117,7 @@ class SharedCommandFrame:
     data_in_offset: int = 0
     data_out_offset: int = 0
     record_offset: int = 0
+    attribute: int = TaskAttribute.SIMPLE
 
     def serialize(self) -> bytes:
         """Return the frame."""
@@ -122,6 +125,7 @@ class SharedCommandFrame:
             SHARED_COMMAND.pack(
                 SHARED_COMMAND.size - LENGTH_BYTES + len(self.cdb),
                 FrameType.SHARED_COMMAND,
+                self.attribute,
                 len(self.cdb),
                 self.tag,
                 encode_lun(self.lun),
@@ -137,7 +141,9 @@ class SharedCommandFrame:
 
 def check_shared_command(header: bytes | memoryview, area_bytes: int, max_data_bytes: int) -> None:
     """Raise FrameError unless a header's fields agree and lie within the area and the limits."""
-    length, _, cdb_length, tag, _, data_in, data_out, *offsets = SHARED_COMMAND.unpack_from(header)
+    fields = SHARED_COMMAND.unpack_from(header)
+    length, _, attribute, cdb_length, tag, _, data_in, data_out, *offsets = fields
+    check_attribute(tag, attribute)
     if not 0 < cdb_length <= MAX_CDB_BYTES:
         raise FrameError(f"tag {tag:#x}: CDB of {cdb_length} bytes: expected 1 to {MAX_CDB_BYTES}")
     parts = (data_in, data_out, RECORD_BYTES if offsets[2] else 0)

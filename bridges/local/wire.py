@@ -20,7 +20,8 @@ echoes. All integers are big-endian; reserved bytes are sent as zero and not loo
                     28  4 reserved
                     32  initiator name, UTF-8, then text, UTF-8: what was wrong
 
-    command          0  u32 bytes that follow          4  u8 type 1     5  reserved
+    command          0  u32 bytes that follow          4  u8 type 1
+                     5  u8 task attribute (0 SIMPLE, 1 ORDERED, 2 HEAD OF QUEUE)
                      6  u16 CDB length (1 to 260)      8  u64 tag
                     16  u64 LUN (SAM-5 4.7)
                     24  u32 data-in length: how much the client has room for
@@ -34,6 +35,14 @@ echoes. All integers are big-endian; reserved bytes are sent as zero and not loo
 
 Data-in lies directly behind a header of fixed size, so that a server reads the medium into the
 memory it sends. A command that ends with CHECK CONDITION brings sense data and hardly ever data-in.
+
+    management       0  u32 bytes that follow: 28      4  u8 type 9
+                     5  u8 function (TaskManagementFunction)           6  2 reserved
+                     8  u64 tag                       16  u64 LUN (SAM-5 4.7)
+                    24  u64 tag of the command that ABORT TASK is about, else reserved
+
+A management frame is answered with a response of type 10, which brings no data: its status is a
+ManagementResponse. The commands that the function aborted have been answered before it.
 
     error           as a response, with type 3 and tag 0; instead of data-in a text, UTF-8
 
@@ -87,6 +96,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from scsi_backend.servers.task_attribute import TaskAttribute
+
 MAGIC: Final = b"SCSTLOCL"
 # Version 1 is what a client speaks that wants no shared area.
 VERSION: Final = 1
@@ -105,15 +116,6 @@ class FrameError(Exception):
     """Bytes that are no record of this protocol; says what was expected."""
 
 
-class HelloStatus(IntEnum):
-    """How a server answers a hello."""
-
-    OK = 0
-    NO_SUCH_TARGET = 1
-    VERSION_NOT_SPOKEN = 2
-    REFUSED = 3
-
-
 class FrameType(IntEnum):
     """What a frame is."""
 
@@ -125,128 +127,34 @@ class FrameType(IntEnum):
     SHARED_COMMAND = 6
     SHARED_RESPONSE = 7
     NUDGE = 8
+    MANAGEMENT = 9
+    MANAGEMENT_RESPONSE = 10
 
 
-# magic, lowest and highest version, name length, label length.
-HELLO_REQUEST: Final = struct.Struct(">8sHHHH")
-# magic, status, version, LUN, maximum data length, initiator name length, text length, reserved.
-HELLO_REPLY: Final = struct.Struct(">8sHHQIHH4x")
-# bytes that follow, type, reserved, CDB length, tag, LUN, data-in length, data-out length.
-COMMAND: Final = struct.Struct(">IBxHQQII")
+# bytes that follow, type, task attribute, CDB length, tag, LUN, data-in and data-out length.
+COMMAND: Final = struct.Struct(">IBBHQQII")
+# bytes that follow, type, function, reserved, tag, LUN, tag of a command.
+MANAGEMENT: Final = struct.Struct(">IBB2xQQQ")
 # bytes that follow, type, status, sense length, tag, data-in length, reserved.
 RESPONSE: Final = struct.Struct(">IBBHQI4x")
 
 # What the leading u32 of a frame does not count: itself.
 LENGTH_BYTES: Final = 4
 
+# The highest task attribute there is.
+MAX_ATTRIBUTE: Final = max(TaskAttribute)
+
 _ANSWERS = frozenset(
-    {FrameType.RESPONSE, FrameType.ERROR, FrameType.SHARED_RESPONSE, FrameType.NUDGE}
+    {
+        FrameType.RESPONSE,
+        FrameType.ERROR,
+        FrameType.SHARED_RESPONSE,
+        FrameType.NUDGE,
+        FrameType.MANAGEMENT_RESPONSE,
+    }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class HelloRequest:
-    """Client to server, once, first."""
-
-    name: str = ""
-    label: str = ""
-    lowest_version: int = VERSION
-    highest_version: int = VERSION
-
-    def serialize(self) -> bytes:
-        """Return the record; raises ValueError if name or label is too long."""
-        name, label = self.name.encode(), self.label.encode()
-        for what, data, limit in (
-            ("name", name, MAX_NAME_BYTES),
-            ("label", label, MAX_LABEL_BYTES),
-        ):
-            if len(data) > limit:
-                raise ValueError(f"{what} of {len(data)} bytes: expected at most {limit}")
-        head = HELLO_REQUEST.pack(
-            MAGIC, self.lowest_version, self.highest_version, len(name), len(label)
-        )
-        return head + name + label
-
-    @classmethod
-    def parse(cls, data: bytes | memoryview) -> tuple[HelloRequest, int] | None:
-        """Return the record and its length in bytes, None while more are needed.
-
-        Raises FrameError as soon as the bytes cannot be a hello.
-        """
-        if bytes(data[: len(MAGIC)]) != MAGIC[: len(data)]:
-            raise FrameError(f"hello does not begin with {MAGIC.decode()}")
-        if len(data) < HELLO_REQUEST.size:
-            return None
-        _, lowest, highest, name_length, label_length = HELLO_REQUEST.unpack_from(data)
-        if name_length > MAX_NAME_BYTES:
-            raise FrameError(f"name of {name_length} bytes: expected at most {MAX_NAME_BYTES}")
-        if label_length > MAX_LABEL_BYTES:
-            raise FrameError(f"label of {label_length} bytes: expected at most {MAX_LABEL_BYTES}")
-        label_at = HELLO_REQUEST.size + name_length
-        end = label_at + label_length
-        if len(data) < end:
-            return None
-        name = _decode(data[HELLO_REQUEST.size : label_at], "name")
-        label = _decode(data[label_at:end], "label")
-        return cls(name, label, lowest, highest), end
-
-
-@dataclass(frozen=True, slots=True)
-class HelloReply:
-    """Server to client; frames follow where ``status`` is OK, else the connection ends."""
-
-    status: int
-    version: int = 0
-    lun: int = 0
-    max_data_bytes: int = 0
-    initiator_name: str = ""
-    text: str = ""
-
-    def serialize(self) -> bytes:
-        """Return the record; a long text is cut."""
-        name, text = self.initiator_name.encode(), clip_text(self.text)
-        head = HELLO_REPLY.pack(
-            MAGIC,
-            self.status,
-            self.version,
-            encode_lun(self.lun),
-            self.max_data_bytes,
-            len(name),
-            len(text),
-        )
-        return head + name + text
-
-    @classmethod
-    def parse(cls, data: bytes | memoryview) -> tuple[HelloReply, int] | None:
-        """Return the record and its length in bytes, None while more are needed.
-
-        Raises FrameError.
-        """
-        if bytes(data[: len(MAGIC)]) != MAGIC[: len(data)]:
-            raise FrameError(f"reply to hello does not begin with {MAGIC.decode()}")
-        if len(data) < HELLO_REPLY.size:
-            return None
-        fields = HELLO_REPLY.unpack_from(data)
-        _, status, version, raw_lun, max_data_bytes, name_length, text_length = fields
-        lun = decode_lun(raw_lun)
-        if lun is None or name_length > MAX_NAME_BYTES or text_length > MAX_TEXT_BYTES:
-            raise FrameError("reply to hello has fields out of range")
-        text_at = HELLO_REPLY.size + name_length
-        end = text_at + text_length
-        if len(data) < end:
-            return None
-        name = _decode(data[HELLO_REPLY.size : text_at], "initiator name")
-        text = _decode(data[text_at:end], "text")
-        return cls(status, version, lun, max_data_bytes, name, text), end
-
-    @staticmethod
-    def missing_bytes(data: bytes | memoryview) -> int:
-        """How many bytes a record that begins like this lacks at least."""
-        if len(data) < HELLO_REPLY.size:
-            return HELLO_REPLY.size - len(data)
-        *_, name_length, text_length = HELLO_REPLY.unpack_from(data)
-        end: int = HELLO_REPLY.size + name_length + text_length
-        return end - len(data)
+# Those that bring neither data nor sense data.
+_BARE_ANSWERS = frozenset({FrameType.NUDGE, FrameType.MANAGEMENT_RESPONSE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +166,7 @@ class CommandFrame:
     cdb: bytes
     data_in_length: int = 0
     data_out_length: int = 0
+    attribute: int = TaskAttribute.SIMPLE
 
     def serialize(self) -> bytes:
         """Return everything but the data-out."""
@@ -267,6 +176,7 @@ class CommandFrame:
             COMMAND.pack(
                 length,
                 FrameType.COMMAND,
+                self.attribute,
                 len(cdb),
                 self.tag,
                 encode_lun(self.lun),
@@ -279,10 +189,11 @@ class CommandFrame:
 
 def check_command(header: bytes | memoryview, max_data_bytes: int) -> None:
     """Raise FrameError unless the fields of a command's header agree and are within limits."""
-    length, kind, cdb_length, tag, _, data_in, data_out = COMMAND.unpack_from(header)
+    length, kind, attribute, cdb_length, tag, _, data_in, data_out = COMMAND.unpack_from(header)
     expected = COMMAND.size - LENGTH_BYTES + cdb_length + data_out
     if kind != FrameType.COMMAND:
         raise FrameError(f"frame type {kind}: expected {FrameType.COMMAND:d}")
+    check_attribute(tag, attribute)
     if not 0 < cdb_length <= MAX_CDB_BYTES:
         raise FrameError(f"tag {tag:#x}: CDB of {cdb_length} bytes: expected 1 to {MAX_CDB_BYTES}")
     for what, count in (("data-in", data_in), ("data-out", data_out)):
@@ -292,6 +203,40 @@ def check_command(header: bytes | memoryview, max_data_bytes: int) -> None:
             )
     if length != expected:
         raise FrameError(f"tag {tag:#x}: frame length {length}: its parts have {expected}")
+
+
+def check_attribute(tag: int, attribute: int) -> None:
+    """Raise FrameError for a task attribute that does not exist."""
+    if attribute > MAX_ATTRIBUTE:
+        raise FrameError(
+            f"tag {tag:#x}: task attribute {attribute}: expected 0 to {MAX_ATTRIBUTE:d}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementFrame:
+    """Client to server: a task management function, for which ``task`` is a command's tag."""
+
+    tag: int
+    function: int
+    lun: int
+    task: int = 0
+
+    def serialize(self) -> bytes:
+        """Return the frame."""
+        length = MANAGEMENT.size - LENGTH_BYTES
+        lun = encode_lun(self.lun)
+        return MANAGEMENT.pack(
+            length, FrameType.MANAGEMENT, self.function, self.tag, lun, self.task
+        )
+
+
+def parse_management(frame: bytes | memoryview) -> tuple[int, int, int, int]:
+    """Return function, tag, raw LUN and the tag of a command; raises FrameError."""
+    length, _, function, tag, raw_lun, task = MANAGEMENT.unpack_from(frame)
+    if length != MANAGEMENT.size - LENGTH_BYTES:
+        raise FrameError(f"tag {tag:#x}: frame length {length}: expected {MANAGEMENT.size - 4}")
+    return function, tag, raw_lun, task
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +268,8 @@ class ResponseFrame:
             raise FrameError(f"sense data of {sense_length} bytes: expected to {MAX_SENSE_BYTES}")
         if kind == FrameType.ERROR and data_in_length > MAX_TEXT_BYTES:
             raise FrameError(f"text of {data_in_length} bytes: expected to {MAX_TEXT_BYTES}")
-        if kind == FrameType.NUDGE and (data_in_length or sense_length):
-            raise FrameError("nudge with data: expected none")
+        if kind in _BARE_ANSWERS and (data_in_length or sense_length):
+            raise FrameError(f"frame type {kind} with data: expected none")
         expected = RESPONSE.size - LENGTH_BYTES + sense_length
         if kind != FrameType.SHARED_RESPONSE:
             expected += data_in_length
@@ -343,13 +288,6 @@ def clip_text(text: str) -> bytes:
     """Encode a text, cut to MAX_TEXT_BYTES between two characters."""
     data = text.encode(errors="replace")[:MAX_TEXT_BYTES]
     return data.decode(errors="ignore").encode()
-
-
-def _decode(data: bytes | memoryview, what: str) -> str:
-    try:
-        return bytes(data).decode()
-    except UnicodeDecodeError as error:
-        raise FrameError(f"{what} is not UTF-8") from error
 
 
 _FLAT_SPACE: Final = 0x4000

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command
@@ -12,6 +12,7 @@ from scsi_backend.t10.sense import Sense
 from scsi_backend.target.absent import ABSENT_DISPATCH
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.nexus import ItlNexus
+from scsi_backend.target.task_management import ManagementResponse, manage
 
 
 class Port(Protocol):
@@ -53,6 +54,16 @@ class Session:
             ABSENT_DISPATCH[command.cdb[0]](command)
         except CheckCondition as failure:
             command.check_condition(failure.sense)
+
+    def manage(
+        self,
+        function: int,
+        lun: int,
+        is_task: Callable[[Command], bool],
+        finished: Callable[[ManagementResponse], None],
+    ) -> None:
+        """Perform a task management function; ABORT TASK is about the command that ``is_task``."""
+        manage(self._nexuses, function, lun, is_task, finished)
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session, ascending."""

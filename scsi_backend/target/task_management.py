@@ -9,9 +9,10 @@ standard would have withheld (TAS=0) gets it too, and the unit attention beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 from scsi_backend.servers.command import Command
@@ -32,12 +33,46 @@ class TaskManagementFunction(IntEnum):
     I_T_NEXUS_RESET = 6
 
 
+class ManagementResponse(IntEnum):
+    """The service response of a function (SAM-5 7.1), by iSCSI's numbers (RFC 7143 11.6.1)."""
+
+    FUNCTION_COMPLETE = 0
+    TASK_DOES_NOT_EXIST = 1
+    INCORRECT_LUN = 2
+    FUNCTION_NOT_SUPPORTED = 5
+
+
 class ManagedNexus(AttachedNexus, Protocol):
     """An I_T_L nexus, as task management sees it."""
 
     @property
     def unit(self) -> LogicalUnit:
         """The logical unit."""
+
+
+def manage(
+    nexuses: Mapping[int, ManagedNexus],
+    function: int,
+    lun: int,
+    is_task: Callable[[Command], bool],
+    respond: Callable[[ManagementResponse], None],
+) -> None:
+    """Perform a function that an initiator asks for by its number; ``nexuses`` are its own."""
+    finished = partial(respond, ManagementResponse.FUNCTION_COMPLETE)
+    if function in _OF_SESSION:
+        _OF_SESSION[function](tuple(nexuses.values()), finished)
+    elif function not in _OF_NEXUS and function != TaskManagementFunction.ABORT_TASK:
+        respond(ManagementResponse.FUNCTION_NOT_SUPPORTED)
+    elif (nexus := nexuses.get(lun)) is None:
+        respond(ManagementResponse.INCORRECT_LUN)
+    elif function in _OF_NEXUS:
+        _OF_NEXUS[function](nexus, finished)
+    else:
+        found = [command for command in nexus.outstanding if is_task(command)]
+        if found:
+            abort_task(nexus, found[0], finished)
+        else:
+            respond(ManagementResponse.TASK_DOES_NOT_EXIST)
 
 
 def abort_after_fault(nexus: AttachedNexus, unit: LogicalUnit, command: Command) -> None:
@@ -91,6 +126,25 @@ def target_reset(units: Iterable[LogicalUnit], finished: Finished) -> None:
     for unit in units:
         logical_unit_reset(unit, pending.expect())
     pending.begun()
+
+
+_OF_NEXUS: Mapping[int, Callable[[ManagedNexus, Finished], None]] = MappingProxyType(
+    {
+        TaskManagementFunction.ABORT_TASK_SET: abort_task_set,
+        TaskManagementFunction.CLEAR_TASK_SET: clear_task_set,
+        TaskManagementFunction.LOGICAL_UNIT_RESET: lambda nexus, finished: logical_unit_reset(
+            nexus.unit, finished
+        ),
+    }
+)
+_OF_SESSION: Mapping[int, Callable[[Sequence[ManagedNexus], Finished], None]] = MappingProxyType(
+    {
+        TaskManagementFunction.I_T_NEXUS_RESET: i_t_nexus_reset,
+        TaskManagementFunction.TARGET_RESET: lambda nexuses, finished: target_reset(
+            [nexus.unit for nexus in nexuses], finished
+        ),
+    }
+)
 
 
 def _abort(

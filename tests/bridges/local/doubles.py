@@ -16,7 +16,9 @@ from bridges.local.session import CommandSession, ItNexus
 from bridges.local.wire import CommandFrame, FrameType, ResponseFrame
 from scsi_backend.io.scatter import contiguous
 from scsi_backend.servers.command import Command
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.status import Status
+from scsi_backend.target.task_management import ManagementResponse
 from tests.bridges.sgv import CountingSgv
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import connect
@@ -28,13 +30,26 @@ class Recorder:
     def __init__(self, complete: Callable[[Command], None] | None = None) -> None:
         self.complete = complete
         self.commands: list[tuple[int, Command]] = []
+        self.attributes: list[TaskAttribute] = []
         self.is_closed = False
 
-    def submit(self, lun: int, command: Command) -> None:
+    def submit(
+        self, lun: int, command: Command, attribute: TaskAttribute = TaskAttribute.SIMPLE
+    ) -> None:
         command.nexus = connect(FaultyVdisk(8)).session.nexuses[0]
         self.commands.append((lun, command))
+        self.attributes.append(attribute)
         if self.complete is not None:
             self.complete(command)
+
+    def manage(
+        self,
+        function: int,
+        lun: int,
+        is_task: Callable[[Command], bool],
+        finished: Callable[[ManagementResponse], None],
+    ) -> None:
+        finished(ManagementResponse.FUNCTION_NOT_SUPPORTED)
 
     def close(self) -> None:
         self.is_closed = True

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator
 
 from bridges.local import wire
-from bridges.local.wire import HelloReply, HelloRequest, ResponseFrame
+from bridges.local.hello_wire import HelloReply, HelloRequest
+from bridges.local.wire import ResponseFrame
 from tests.bridges.local.site import DEADLINE_S, Site
 
 

@@ -15,9 +15,11 @@ from bridges.exchange import Request, run_blocking
 from bridges.local.client import LocalClient, LocalError
 from bridges.lun import probe
 from bridges.recovery import Reply
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.cdb import read_16, write_16
 from scsi_backend.t10.status import Status
+from scsi_backend.target.task_management import ManagementResponse, TaskManagementFunction
 from tests.bridges.local.conftest import NewSite
 from tests.bridges.local.site import Site, wait_until
 from tests.scsi_backend.cdbs import READ, TEST_UNIT_READY, block, raw
@@ -244,3 +246,26 @@ class TestCommands:
             client.wait(tag)
         with pytest.raises(LocalError, match="the connection was closed"):
             client.submit(0, TEST_UNIT_READY)
+
+
+class TestTasks:
+    def test_reset_of_the_unit_is_heard_of_by_everybody(self, site: Site) -> None:
+        with ready(site) as one, ready(site) as other:
+            found = one.manage(TaskManagementFunction.LOGICAL_UNIT_RESET, 0)
+            assert found == ManagementResponse.FUNCTION_COMPLETE
+            for client in (one, other):
+                reply = client.execute(Request(TEST_UNIT_READY))
+                assert reply.sense == sense_data.BUS_DEVICE_RESET
+
+    def test_ordered_write_is_seen_by_the_read_that_follows_it(self, client: LocalClient) -> None:
+        found, written = view(BLOCK), memoryview(b"\xab" * BLOCK)
+        write = client.submit(0, write_16(0, 1), None, written, TaskAttribute.ORDERED)
+        read = client.submit(0, read_16(0, 1), found)
+        assert [client.wait(tag).status for tag in (write, read)] == [Status.GOOD] * 2
+        assert found == written
+
+    def test_task_that_has_ended_does_not_exist(self, client: LocalClient) -> None:
+        tag = client.submit(0, TEST_UNIT_READY)
+        client.wait(tag)
+        found = client.manage(TaskManagementFunction.ABORT_TASK, 0, tag)
+        assert found == ManagementResponse.TASK_DOES_NOT_EXIST

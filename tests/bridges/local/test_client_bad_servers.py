@@ -11,11 +11,10 @@ import pytest
 from bridges.exchange import Request
 from bridges.local import wire
 from bridges.local.client import LocalClient, LocalError
+from bridges.local.hello_wire import HelloReply, HelloStatus
 from bridges.local.wire import (
     CommandFrame,
     FrameType,
-    HelloReply,
-    HelloStatus,
     ResponseFrame,
     error_frame,
 )

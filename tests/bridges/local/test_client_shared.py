@@ -17,8 +17,9 @@ from bridges.exchange import Request, run_blocking
 from bridges.local import wire
 from bridges.local.area import create_area
 from bridges.local.client import LocalClient, LocalError
+from bridges.local.hello_wire import HelloReply, HelloStatus
 from bridges.local.shared_wire import RECORD, SHARED_COMMAND, AreaReply, nudge
-from bridges.local.wire import FrameType, HelloReply, HelloStatus, ResponseFrame
+from bridges.local.wire import FrameType, ResponseFrame
 from bridges.lun import probe
 from bridges.recovery import Reply
 from scsi_backend.t10 import sense as sense_data
@@ -296,7 +297,7 @@ def answering(
         frame = sock.recv(SHARED_COMMAND.size + 16, socket.MSG_WAITALL)
         if frames is not None:
             frames.append(frame)
-        in_at, _, record_at = SHARED_COMMAND.unpack_from(frame)[7:]
+        in_at, _, record_at = SHARED_COMMAND.unpack_from(frame)[8:]
         area[in_at : in_at + len(data)] = data
         if record:
             area[record_at : record_at + len(record)] = record
@@ -370,9 +371,9 @@ class TestServers:
         with LocalClient.connect(path, shared_bytes=MIB) as client:
             assert client.execute(Request(read_16(0, 1), view(4)), lun) == Reply(0, None, 4)
         fields = SHARED_COMMAND.unpack_from(frames[0])
-        assert fields[4] == wire.encode_lun(lun or 0)
+        assert fields[5] == wire.encode_lun(lun or 0)
         # The lane begins behind the record's page.
-        assert fields[7] == mmap.PAGESIZE
+        assert fields[8] == mmap.PAGESIZE
 
     def test_nudge_that_crosses_a_response_is_ignored(self, serve_one: ServeOne) -> None:
         sense = sense_data.RESET_OCCURRED.encode()

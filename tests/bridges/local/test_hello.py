@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bridges.local.hello import Hello, HelloError, find_target
-from bridges.local.wire import HelloReply, HelloRequest, HelloStatus
+from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.disk import disk

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from bridges.local.area import create_area
+from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.local.login import LocalError, Login, log_in
 from bridges.local.shared_wire import AreaReply
-from bridges.local.wire import HelloReply, HelloRequest, HelloStatus
 from tests.bridges.local.fake_server import Script, ServeOne
 from tests.bridges.local.peer import receive_to_end
 

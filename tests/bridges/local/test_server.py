@@ -15,7 +15,8 @@ import pytest
 from bridges.exchange import Request
 from bridges.local import wire
 from bridges.local.client import LocalClient, LocalError
-from bridges.local.wire import CommandFrame, FrameType, HelloReply, HelloRequest
+from bridges.local.hello_wire import HelloReply, HelloRequest
+from bridges.local.wire import CommandFrame, FrameType
 from scsi_backend.t10.cdb import read_16, write_16
 from scsi_backend.t10.status import Status
 from tests.bridges.local.conftest import NewSite

@@ -14,12 +14,11 @@ from bridges.exchange import Request
 from bridges.local import wire
 from bridges.local.area import map_area
 from bridges.local.client import LocalClient
+from bridges.local.hello_wire import HelloReply, HelloRequest
 from bridges.local.shared_wire import AreaReply, SharedCommandFrame, area_request, nudge
 from bridges.local.wire import (
     CommandFrame,
     FrameType,
-    HelloReply,
-    HelloRequest,
     ResponseFrame,
 )
 from bridges.stream import MAX_PENDING_BYTES

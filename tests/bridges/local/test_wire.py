@@ -13,44 +13,19 @@ from bridges.local import wire
 from bridges.local.wire import (
     CommandFrame,
     FrameError,
-    HelloReply,
-    HelloRequest,
-    HelloStatus,
+    ManagementFrame,
     ResponseFrame,
     check_command,
     decode_lun,
     encode_lun,
     error_frame,
+    parse_management,
 )
 from scsi_backend.servers.spc import encode_lun as backend_encode_lun
 from scsi_backend.target.lun_map import MAX_LUN
 
 MAX_DATA_BYTES = 1 << 25
 
-HELLO_REQUEST = bytes.fromhex(
-    "534353544c4f434c"  # SCSTLOCL
-    "0001 0001"  # versions 1 to 1
-    "0005 0003"  # lengths
-    "6469736b30"  # disk0
-    "667573"  # fus
-)
-HELLO_REPLY = bytes.fromhex(
-    "534353544c4f434c"  # SCSTLOCL
-    "0000 0001"  # OK, version 1
-    "412c000000000000"  # LUN 300
-    "02000000"  # 32 MiB
-    "000d 0000"  # lengths
-    "00000000"  # reserved
-    "6c6f63616c3a7569643d313030"  # local:uid=100
-)
-REFUSAL = bytes.fromhex(
-    "534353544c4f434c"  # SCSTLOCL
-    "0001 0000"  # no such target
-    "0000000000000000 00000000"
-    "0000 0002"  # lengths
-    "00000000"  # reserved
-    "6e6f"  # no
-)
 COMMAND = bytes.fromhex(
     "0000002c"  # 28 bytes of header, 10 of CDB, 6 of data-out
     "01 00 000a"  # command, CDB of 10 bytes
@@ -70,118 +45,6 @@ RESPONSE = bytes.fromhex(
 ERROR = bytes.fromhex("00000016 03 00 0000 0000000000000000 00000002 00000000 6f77")
 
 
-class TestHelloRequest:
-    RECORD = HelloRequest("disk0", "fus")
-
-    def test_request_has_the_documented_bytes(self) -> None:
-        assert self.RECORD.serialize() == HELLO_REQUEST
-
-    def test_request_is_read_back(self) -> None:
-        assert HelloRequest.parse(HELLO_REQUEST + b"next") == (self.RECORD, len(HELLO_REQUEST))
-
-    @pytest.mark.parametrize("length", range(len(HELLO_REQUEST)))
-    def test_request_that_is_not_there_yet_is_waited_for(self, length: int) -> None:
-        assert HelloRequest.parse(HELLO_REQUEST[:length]) is None
-
-    @pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1", b"SCSTLOCK", HELLO_REQUEST[1:]])
-    def test_other_protocol_is_refused_at_its_first_bytes(self, data: bytes) -> None:
-        with pytest.raises(FrameError, match="does not begin with SCSTLOCL"):
-            HelloRequest.parse(data)
-
-    def test_names_at_their_limits_are_taken(self) -> None:
-        record = HelloRequest("n" * 256, "l" * 64, 0, 0xFFFF)
-        data = record.serialize()
-        assert HelloRequest.parse(data) == (record, 16 + 320)
-
-    @pytest.mark.parametrize(
-        ("name", "label", "message"),
-        [
-            ("n" * 257, "", "name of 257 bytes: expected at most 256"),
-            ("", "ü" * 33, "label of 66 bytes: expected at most 64"),
-        ],
-    )
-    def test_names_beyond_their_limits_are_not_sent(
-        self, name: str, label: str, message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            HelloRequest(name, label).serialize()
-
-    @pytest.mark.parametrize(
-        ("at", "value", "message"),
-        [
-            (12, b"\x01\x01", "name of 257 bytes: expected at most 256"),
-            (14, b"\xff\xff", "label of 65535 bytes: expected at most 64"),
-        ],
-    )
-    def test_names_beyond_their_limits_are_refused_before_they_come(
-        self, at: int, value: bytes, message: str
-    ) -> None:
-        data = bytearray(HELLO_REQUEST[:16])
-        data[at : at + 2] = value
-        with pytest.raises(FrameError, match=message):
-            HelloRequest.parse(bytes(data))
-
-    @pytest.mark.parametrize(("at", "what"), [(16, "name"), (21, "label")])
-    def test_names_that_are_not_utf8_are_refused(self, at: int, what: str) -> None:
-        data = bytearray(HELLO_REQUEST)
-        data[at] = 0xFF
-        with pytest.raises(FrameError, match=f"{what} is not UTF-8"):
-            HelloRequest.parse(bytes(data))
-
-
-class TestHelloReply:
-    OK = HelloReply(HelloStatus.OK, 1, 300, 32 << 20, "local:uid=100")
-    REFUSED = HelloReply(HelloStatus.NO_SUCH_TARGET, text="no")
-
-    @pytest.mark.parametrize(("record", "data"), [(OK, HELLO_REPLY), (REFUSED, REFUSAL)])
-    def test_reply_has_the_documented_bytes(self, record: HelloReply, data: bytes) -> None:
-        assert record.serialize() == data
-        assert HelloReply.parse(data) == (record, len(data))
-
-    @pytest.mark.parametrize("length", range(len(HELLO_REPLY)))
-    def test_reply_that_is_not_there_yet_is_waited_for(self, length: int) -> None:
-        assert HelloReply.parse(HELLO_REPLY[:length]) is None
-
-    @pytest.mark.parametrize("data", [HELLO_REPLY, REFUSAL])
-    def test_record_is_complete_when_nothing_is_missing(self, data: bytes) -> None:
-        for length in range(len(data)):
-            missing = HelloReply.missing_bytes(data[:length])
-            assert 0 < missing <= len(data) - length
-        assert HelloReply.missing_bytes(data[:32]) == len(data) - 32
-
-    def test_unknown_status_survives_for_whoever_reports_it(self) -> None:
-        record = replace(self.REFUSED, status=77)
-        assert HelloReply.parse(record.serialize()) == (record, len(REFUSAL))
-
-    def test_long_text_is_cut_between_two_characters(self) -> None:
-        record = replace(self.REFUSED, text="ü" * 511 + "€")
-        data = record.serialize()
-        parsed = HelloReply.parse(data)
-        assert parsed is not None
-        assert parsed[0].text == "ü" * 511
-
-    def test_text_with_a_name_that_is_not_unicode_can_be_sent(self) -> None:
-        data = replace(self.REFUSED, text="no '\udcff'").serialize()
-        parsed = HelloReply.parse(data)
-        assert parsed is not None
-        assert parsed[0].text == "no '?'"
-
-    @pytest.mark.parametrize(
-        ("at", "value"),
-        [(12, b"\xff"), (12, b"\x80"), (24, b"\x01\x01"), (26, b"\x04\x01")],
-        ids=["extended LUN", "other LUN", "name length", "text length"],
-    )
-    def test_fields_out_of_range_are_refused(self, at: int, value: bytes) -> None:
-        data = bytearray(HELLO_REPLY)
-        data[at : at + len(value)] = value
-        with pytest.raises(FrameError, match="out of range"):
-            HelloReply.parse(bytes(data))
-
-    def test_other_protocol_is_refused(self) -> None:
-        with pytest.raises(FrameError, match="does not begin with SCSTLOCL"):
-            HelloReply.parse(b"NBDMAGIC")
-
-
 class TestCommand:
     RECORD = CommandFrame(0x1122334455667788, 7, bytes.fromhex("28000000000200000800"), 4096, 6)
 
@@ -189,8 +52,12 @@ class TestCommand:
         assert self.RECORD.serialize() == COMMAND
         check_command(COMMAND, MAX_DATA_BYTES)
 
+    def test_task_attribute_is_the_sixth_byte(self) -> None:
+        data = replace(self.RECORD, attribute=2).serialize()
+        assert data == COMMAND[:5] + b"\x02" + COMMAND[6:]
+
     def test_unpacked_fields_are_in_the_documented_order(self) -> None:
-        fields = (0x2C, 1, 10, 0x1122334455667788, 7 << 48, 4096, 6)
+        fields = (0x2C, 1, 0, 10, 0x1122334455667788, 7 << 48, 4096, 6)
         assert wire.COMMAND.unpack_from(COMMAND) == fields
 
     @pytest.mark.parametrize(
@@ -208,6 +75,7 @@ class TestCommand:
         [
             (4, b"\x02", "frame type 2: expected 1"),
             (4, b"\x00", "frame type 0: expected 1"),
+            (5, b"\x03", "task attribute 3: expected 0 to 2"),
             (6, b"\x00\x00", "CDB of 0 bytes: expected 1 to 260"),
             (6, b"\x01\x05", "CDB of 261 bytes: expected 1 to 260"),
             (24, b"\x02\x00\x00\x01", "data-in of 33554433 bytes: expected at most 33554432"),
@@ -223,6 +91,19 @@ class TestCommand:
         data[at : at + len(value)] = value
         with pytest.raises(FrameError, match=message):
             check_command(bytes(data), MAX_DATA_BYTES)
+
+
+class TestManagement:
+    BYTES = bytes.fromhex("0000001c 09 01 0000 1122334455667788 0007000000000000 0000000000000005")
+
+    def test_management_frame_has_the_documented_bytes(self) -> None:
+        frame = ManagementFrame(0x1122334455667788, 1, 7, 5)
+        assert frame.serialize() == self.BYTES
+        assert parse_management(self.BYTES) == (1, frame.tag, 7 << 48, 5)
+
+    def test_management_frame_of_another_length_is_refused(self) -> None:
+        with pytest.raises(FrameError, match="frame length 29: expected 28"):
+            parse_management(b"\0\0\0\x1d" + self.BYTES[4:])
 
 
 class TestResponse:
@@ -261,7 +142,7 @@ class TestResponse:
             (RESPONSE, 0, b"\xff\xff\xff\xff", "frame length 4294967295: its parts have 41"),
             (RESPONSE, 16, b"\xff\xff\xff\xff", "frame length 41: its parts have"),
             (ERROR, 16, b"\x00\x00\x04\x01", "text of 1025 bytes"),
-            (ERROR, 4, b"\x08", "nudge with data"),
+            (ERROR, 4, b"\x08", "frame type 8 with data"),
             (RESPONSE, 4, b"\x07", "frame length 41: its parts have 38"),
             (RESPONSE, 4, b"\x05", "frame type 5: expected a response"),
         ],
@@ -335,9 +216,6 @@ def _parse_response(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("parse", "template"),
     [
-        (HelloRequest.parse, HELLO_REQUEST),
-        (HelloReply.parse, HELLO_REPLY),
-        (HelloReply.parse, REFUSAL),
         (_check, COMMAND),
         (_parse_response, RESPONSE),
         (_parse_response, ERROR),
