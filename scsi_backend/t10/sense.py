@@ -7,6 +7,7 @@ while an error is being reported, and reporting must not fail.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -20,6 +21,11 @@ MAX_ENCODED_LENGTH = 64
 _RESPONSE_FIXED = 0x70
 _RESPONSE_DESCRIPTOR = 0x72
 _DEFERRED = 0x01
+
+# SPC-5 4.4.2.4.4: what PROGRESS INDICATION would be when all is done.
+PROGRESS_END = 0x10000
+_SKSV = 0x80
+_PROGRESS_INDICATION = struct.Struct(">BH")
 
 _DESCRIPTOR_INFORMATION = 0x00
 _DESCRIPTOR_SENSE_KEY_SPECIFIC = 0x02
@@ -76,6 +82,8 @@ class Sense:
 
     ``code`` is ``asc << 8 | ascq``; ``information`` is the LBA or difference of the INFORMATION
     field. A ``deferred`` error belongs to an earlier command that had already got GOOD.
+    ``progress``, which takes the place of a field pointer, counts in parts of 65536 how much of an
+    operation is done.
     """
 
     key: int
@@ -83,6 +91,7 @@ class Sense:
     information: int | None = None
     field_pointer: FieldPointer | None = None
     deferred: bool = False
+    progress: int | None = None
 
     @property
     def asc(self) -> int:
@@ -109,8 +118,7 @@ class Sense:
         data[7] = FIXED_LENGTH - 8
         data[12] = self.asc
         data[13] = self.ascq
-        if self.field_pointer is not None:
-            data[15:18] = self.field_pointer.encode()
+        data[15:18] = self._sense_key_specific() or bytes(3)
         return bytes(data)
 
     def _descriptor_format(self) -> bytes:
@@ -118,11 +126,18 @@ class Sense:
         if self.information is not None:
             body += bytes((_DESCRIPTOR_INFORMATION, 0x0A, 0x80, 0))
             body += self.information.to_bytes(8, "big")
-        if self.field_pointer is not None:
-            body += bytes((_DESCRIPTOR_SENSE_KEY_SPECIFIC, 0x06, 0, 0))
-            body += self.field_pointer.encode() + b"\0"
+        specific = self._sense_key_specific()
+        if specific:
+            body += bytes((_DESCRIPTOR_SENSE_KEY_SPECIFIC, 0x06, 0, 0)) + specific + b"\0"
         head = (_RESPONSE_DESCRIPTOR | self.deferred, self.key, self.asc, self.ascq, 0, 0, 0)
         return bytes(head) + bytes((len(body),)) + bytes(body)
+
+    def _sense_key_specific(self) -> bytes:
+        if self.field_pointer is not None:
+            return self.field_pointer.encode()
+        if self.progress is not None:
+            return _PROGRESS_INDICATION.pack(_SKSV, self.progress)
+        return b""
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Sense:
@@ -151,12 +166,25 @@ class Sense:
             where = "CDB" if self.field_pointer.in_cdb else "parameter list"
             text += f" ({where} byte {self.field_pointer.byte}"
             text += f" bit {self.field_pointer.bit})" if self.field_pointer.bit is not None else ")"
+        if self.progress is not None:
+            text += f" ({self.progress * 100 // PROGRESS_END} % done)"
         return "deferred " + text if self.deferred else text
 
 
+# What the sense key specific bytes are depends on the sense key (SPC-5 4.4.2.4). With keys other
+# than these they are a retry count or the like.
+_KEYS_WITH_PROGRESS = frozenset({SenseKey.NO_SENSE, SenseKey.NOT_READY})
+
+
 def _decode_field_pointer(key: int, data: bytes) -> FieldPointer | None:
-    # With other keys the same bytes are a progress indication, a retry count or the like.
     return FieldPointer.decode(data) if key == SenseKey.ILLEGAL_REQUEST else None
+
+
+def _decode_progress(key: int, data: bytes) -> int | None:
+    if key not in _KEYS_WITH_PROGRESS or len(data) < 3:
+        return None
+    flags, progress = _PROGRESS_INDICATION.unpack(data)
+    return progress if flags & _SKSV else None
 
 
 def _decode_fixed(raw: bytes) -> Sense:
@@ -169,6 +197,7 @@ def _decode_fixed(raw: bytes) -> Sense:
         information=int.from_bytes(padded[3:7], "big") if has_information else None,
         field_pointer=_decode_field_pointer(key, padded[15:18]),
         deferred=bool(padded[0] & _DEFERRED),
+        progress=_decode_progress(key, padded[15:18]),
     )
 
 
@@ -176,6 +205,7 @@ def _decode_descriptor(raw: bytes) -> Sense:
     key = raw[1] & 0x0F
     information: int | None = None
     pointer: FieldPointer | None = None
+    progress: int | None = None
     position = 8
     while position + 2 <= len(raw):
         kind, length = raw[position], raw[position + 1]
@@ -184,6 +214,7 @@ def _decode_descriptor(raw: bytes) -> Sense:
             information = int.from_bytes(body[2:10], "big")
         elif kind == _DESCRIPTOR_SENSE_KEY_SPECIFIC and len(body) >= 5:
             pointer = _decode_field_pointer(key, body[2:5])
+            progress = _decode_progress(key, body[2:5])
         position += 2 + length
     return Sense(
         key=key,
@@ -191,6 +222,7 @@ def _decode_descriptor(raw: bytes) -> Sense:
         information=information,
         field_pointer=pointer,
         deferred=bool(raw[0] & _DEFERRED),
+        progress=progress,
     )
 
 
@@ -214,6 +246,15 @@ WRITE_PROTECTED = Sense(SenseKey.DATA_PROTECT, AdditionalSense.WRITE_PROTECTED)
 SPACE_ALLOCATION_FAILED = Sense(
     SenseKey.DATA_PROTECT, AdditionalSense.SPACE_ALLOCATION_FAILED_WRITE_PROTECT
 )
+FORMAT_IN_PROGRESS = Sense(
+    SenseKey.NOT_READY, AdditionalSense.LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS
+)
+SANITIZE_IN_PROGRESS = Sense(
+    SenseKey.NOT_READY, AdditionalSense.LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS
+)
+MEDIUM_FORMAT_CORRUPTED = Sense(SenseKey.MEDIUM_ERROR, AdditionalSense.MEDIUM_FORMAT_CORRUPTED)
+FORMAT_COMMAND_FAILED = Sense(SenseKey.MEDIUM_ERROR, AdditionalSense.FORMAT_COMMAND_FAILED)
+SANITIZE_COMMAND_FAILED = Sense(SenseKey.MEDIUM_ERROR, AdditionalSense.SANITIZE_COMMAND_FAILED)
 FAILED_SELF_TEST = Sense(SenseKey.HARDWARE_ERROR, AdditionalSense.LOGICAL_UNIT_FAILED_SELF_TEST)
 INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, AdditionalSense.INTERNAL_TARGET_FAILURE)
 RESET_OCCURRED = Sense(
@@ -241,6 +282,12 @@ def out_of_range(lba: int, pointer: FieldPointer) -> Sense:
         information=lba if lba < 1 << 64 else None,
         field_pointer=pointer,
     )
+
+
+def in_progress(sense: Sense, done: int, total: int) -> Sense:
+    """``sense`` with the part that is done of an operation of ``total`` units."""
+    progress = done * PROGRESS_END // total if total else 0
+    return replace(sense, progress=min(progress, PROGRESS_END - 1))
 
 
 def invalid_field_in_cdb(byte: int, bit: int | None = None) -> Sense:

@@ -69,6 +69,21 @@ GOLDEN = [
         "73030c000000000c" + "000a80000000000000000005",
     ),
     (
+        Sense(SenseKey.NOT_READY, 0x0404, progress=0x4001),
+        "700002000000000a000000000404" + "00804001",
+        "7202040400000008" + "0206000080400100",
+    ),
+    (
+        Sense(SenseKey.NOT_READY, 0x041B, progress=0),
+        "700002000000000a00000000041b" + "00800000",
+        "7202041b00000008" + "0206000080000000",
+    ),
+    (
+        Sense(SenseKey.NO_SENSE, 0x0016, progress=0xFFFF),
+        "700000000000000a000000000016" + "0080ffff",
+        "7200001600000008" + "0206000080ffff00",
+    ),
+    (
         sense.WRITE_ERROR.as_deferred(),
         "710003000000000a00000000030000000000",
         "7303030000000000",
@@ -105,6 +120,11 @@ def test_golden_bytes_of_both_formats_parse_into_the_record(
         (sense.WRITE_PROTECTED, "07/27/00"),
         (sense.SPACE_ALLOCATION_FAILED, "07/27/07"),
         (sense.INTERNAL_TARGET_FAILURE, "04/44/00"),
+        (sense.FORMAT_IN_PROGRESS, "02/04/04"),
+        (sense.SANITIZE_IN_PROGRESS, "02/04/1B"),
+        (sense.MEDIUM_FORMAT_CORRUPTED, "03/31/00"),
+        (sense.FORMAT_COMMAND_FAILED, "03/31/01"),
+        (sense.SANITIZE_COMMAND_FAILED, "03/31/03"),
         (sense.CAPACITY_CHANGED, "06/2A/09"),
         (sense.REPORTED_LUNS_CHANGED, "06/3F/0E"),
     ],
@@ -188,12 +208,35 @@ def test_descriptor_of_an_unknown_kind_is_skipped() -> None:
     assert Sense.decode(data).information == 0x201
 
 
-def test_progress_indication_is_not_taken_for_a_field_pointer() -> None:
+@pytest.mark.parametrize(
+    "data",
+    ["70000{}000000000a000000000404" + "00804000", "720{}040400000008" + "0206000080400000"],
+    ids=["fixed", "descriptor"],
+)
+def test_key_tells_progress_indication_and_field_pointer_apart(data: str) -> None:
     # SPC-5 4.4.2.4: the meaning of the sense key specific bytes depends on the key.
-    formatting = bytes.fromhex("700002000000000a000000000404" + "00804000")
-    assert Sense.decode(formatting) == Sense(SenseKey.NOT_READY, 0x0404)
-    formatting = bytes.fromhex("7202040400000008" + "0206000080400000")
-    assert Sense.decode(formatting) == Sense(SenseKey.NOT_READY, 0x0404)
+    not_ready = Sense.decode(bytes.fromhex(data.format(2)))
+    assert (not_ready.field_pointer, not_ready.progress) == (None, 0x4000)
+    illegal = Sense.decode(bytes.fromhex(data.format(5)))
+    assert (illegal.field_pointer, illegal.progress) == (FieldPointer(0x4000, in_cdb=False), None)
+    # ACTUAL RETRY COUNT.
+    assert Sense.decode(bytes.fromhex(data.format(3))) == Sense(SenseKey.MEDIUM_ERROR, 0x0404)
+
+
+def test_progress_without_sksv_is_none() -> None:
+    data = bytes.fromhex("700002000000000a000000000404" + "00004000")
+    assert Sense.decode(data) == sense.FORMAT_IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "progress"),
+    [(0, 100, 0), (25, 100, 0x4000), (99, 100, 64880), (100, 100, 0xFFFF), (0, 0, 0)],
+)
+def test_progress_counts_in_parts_of_65536_and_never_says_all(
+    done: int, total: int, progress: int
+) -> None:
+    record = sense.in_progress(sense.FORMAT_IN_PROGRESS, done, total)
+    assert record == Sense(SenseKey.NOT_READY, 0x0404, progress=progress)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +251,10 @@ def test_progress_indication_is_not_taken_for_a_field_pointer() -> None:
         (
             sense.invalid_field_in_parameter_list(9),
             "ILLEGAL REQUEST 26/00 INVALID FIELD IN PARAMETER LIST (parameter list byte 9)",
+        ),
+        (
+            Sense(SenseKey.NOT_READY, 0x041B, progress=0x8000),
+            "NOT READY 04/1B LOGICAL UNIT NOT READY SANITIZE IN PROGRESS (50 % done)",
         ),
         (
             Sense(SenseKey.HARDWARE_ERROR, 0x5D32, deferred=True),
