@@ -166,6 +166,8 @@ class Daemon:
 
         Tell whether everything written is on stable storage.
         """
+        # A command that formats or sanitizes would keep its door waiting.
+        self._backend.stop_operations()
         servers: list[Server] = [server for each in self._servers.values() for server in each]
         if self._control_server is not None:
             servers.append(self._control_server)

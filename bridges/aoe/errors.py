@@ -93,11 +93,12 @@ class _Row:
 _ROWS = (
     _Row(SenseKey.NO_SENSE, None, None, SUCCESS),
     _Row(SenseKey.RECOVERED_ERROR, None, None, SUCCESS),
-    # Becoming ready, format in progress, operation in progress, ALUA transition.
+    # Becoming ready, format, operation, sanitize in progress, ALUA transition.
     _Row(SenseKey.NOT_READY, 0x04, 0x01, UNAVAILABLE),
     _Row(SenseKey.NOT_READY, 0x04, 0x04, UNAVAILABLE),
     _Row(SenseKey.NOT_READY, 0x04, 0x07, UNAVAILABLE),
     _Row(SenseKey.NOT_READY, 0x04, 0x0A, UNAVAILABLE),
+    _Row(SenseKey.NOT_READY, 0x04, 0x1B, UNAVAILABLE),
     # ALUA standby, unavailable.
     _Row(SenseKey.NOT_READY, 0x04, 0x0B, _STANDBY),
     _Row(SenseKey.NOT_READY, 0x04, 0x0C, _STANDBY),

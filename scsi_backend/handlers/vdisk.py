@@ -46,6 +46,8 @@ class Vdisk(ABC):
 
     handler: ClassVar[str]
     vendor: ClassVar[str]
+    # Whether what is written can be read again.
+    keeps_data: ClassVar[bool] = True
     read_now: Transfer
     write_now: Transfer
 
@@ -85,6 +87,10 @@ class Vdisk(ABC):
     @abstractmethod
     def sync(self, done: Done) -> None:
         """Make every finished write survive a power failure, then call ``done(0)``."""
+
+    def sync_medium(self, done: Done) -> None:
+        """As ``sync``, but empty a cache that counts as non-volatile, too."""
+        self.sync(done)
 
     @abstractmethod
     def unmap(self, offset_bytes: int, length_bytes: int, done: Done) -> None:

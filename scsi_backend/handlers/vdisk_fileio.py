@@ -72,6 +72,10 @@ class VdiskFileio(Vdisk):
         else:
             done(0)
 
+    def sync_medium(self, done: Done) -> None:
+        """See ``Vdisk.sync_medium``."""
+        self._file.sync(done)
+
     def unmap(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
         """See ``Vdisk.unmap``."""
         self._file.punch_hole(offset_bytes, length_bytes, done)

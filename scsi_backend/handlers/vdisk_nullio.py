@@ -22,6 +22,7 @@ class VdiskNullio(Vdisk):
 
     handler: ClassVar[str] = "vdisk_nullio"
     vendor: ClassVar[str] = "SCST_FIO"
+    keeps_data: ClassVar[bool] = False
 
     def __init__(self, name: str, attributes: NullioAttributes) -> None:
         super().__init__(name, attributes, attributes.size_bytes)

@@ -6,7 +6,9 @@ from __future__ import annotations
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
+from scsi_backend.servers.sbc_format import FORMAT_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
+from scsi_backend.servers.sbc_sanitize import SANITIZE_COMMANDS
 from scsi_backend.servers.sbc_start_stop import START_STOP_COMMANDS
 from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
@@ -25,6 +27,8 @@ DISK_COMMANDS = (
     *MEDIUM_COMMANDS,
     *WRITE_SAME_COMMANDS,
     *COMPARE_AND_WRITE_COMMANDS,
+    *FORMAT_COMMANDS,
+    *SANITIZE_COMMANDS,
 )
 
 

@@ -44,6 +44,17 @@ class AttachedNexus(Protocol):
         """Queue a unit attention for the nexus's next command."""
 
 
+class UnitOperation(Protocol):
+    """An operation on all of a unit's medium, as the logical unit and REQUEST SENSE see it."""
+
+    @property
+    def sense(self) -> Sense:
+        """What there is to tell of it now (SPC-5 5.12.2, pollable sense data)."""
+
+    def stop(self) -> None:
+        """Let it fail soon, because the device is about to be closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRow:
     """One operation code, or one service action of it.
@@ -53,7 +64,7 @@ class CommandRow:
     unit attentions. ``writes_medium`` commands are refused on a read-only device or LUN.
     ``blocks_of`` tells which blocks a CDB reads or writes; commands without it are not kept waiting
     by atomic ones. ``is_atomic`` commands run under the range lock; both are for whole opcodes, so
-    rows of one opcode agree in them.
+    rows of one opcode agree in them. ``is_supported`` tells which devices have the command.
     """
 
     opcode: Opcode
@@ -63,6 +74,7 @@ class CommandRow:
     writes_medium: bool = False
     blocks_of: BlocksOf | None = None
     is_atomic: bool = False
+    is_supported: Callable[[Vdisk], bool] = lambda vdisk: True
 
 
 class Layer(IntEnum):
@@ -118,10 +130,12 @@ class LogicalUnit:
         self.uses_descriptor_sense = False
         # Whose MODE SELECT may change it.
         self.mode_change = Turn()
+        # FORMAT UNIT or SANITIZE that is under way, or has failed.
+        self.operation: UnitOperation | None = None
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
         self._ever_attached: WeakSet[AttachedNexus] = WeakSet()
-        rows = tuple(rows)
+        rows = tuple(row for row in rows if row.is_supported(vdisk))
         blocks_of: dict[int, BlocksOf] = {
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
@@ -196,6 +210,13 @@ class LogicalUnit:
                 table[opcode] = _service_actions_instead(
                     actions, restriction.instead, table[opcode]
                 )
+
+    def run_alone(self, execute: Execute, command: Command) -> None:
+        """Execute a command of the device server's own when those that came before it have ended.
+
+        Until it ends, others that read or write blocks wait.
+        """
+        self._range_lock.run_alone(execute, command)
 
     def _engage_range_lock(self, is_engaged: bool) -> None:
         self._is_locked = is_engaged

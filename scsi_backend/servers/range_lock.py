@@ -96,7 +96,13 @@ class RangeLock:
 
     def run_atomic(self, execute: Execute, command: Command) -> None:
         """Execute a command once no other that overlaps it is under way, and keep others out."""
-        blocks = self._blocks(command)
+        self._run(execute, command, self._blocks(command))
+
+    def run_alone(self, execute: Execute, command: Command) -> None:
+        """As ``run_atomic``, whatever blocks the CDB names: the command may touch any."""
+        self._run(execute, command, whole_medium(command.cdb))
+
+    def _run(self, execute: Execute, command: Command, blocks: Blocks) -> None:
         blockers, are_all = self._in_the_way(reversed(self._claims.values()), blocks)
         if not are_all:
             blockers += self._claim_outstanding(blocks)

@@ -21,8 +21,14 @@ def test_unit_ready(unit: LogicalUnit, command: Command) -> None:
 
 
 def request_sense(unit: LogicalUnit | None, command: Command) -> None:
-    """REQUEST SENSE (SPC-5 6.39): returns and clears a pending unit attention."""
-    pending = command.nexus.take_unit_attention() or sense.NO_SENSE
+    """REQUEST SENSE (SPC-5 6.39): returns and clears a pending unit attention.
+
+    Without one it tells of an operation that is under way or has failed.
+    """
+    pending = command.nexus.take_unit_attention()
+    if pending is None:
+        operation = None if unit is None else unit.operation
+        pending = sense.NO_SENSE if operation is None else operation.sense
     descriptor = bool(fields.DESC.read(command.cdb))
     command.reply(
         pending.encode(descriptor=descriptor),

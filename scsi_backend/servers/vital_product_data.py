@@ -10,6 +10,7 @@ from types import MappingProxyType
 from scsi_backend.servers.command import Nexus
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.t10 import vpd
+from scsi_backend.t10.opcodes import Opcode, Sanitize
 from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 
 # The unit in which the page cache and most file systems allocate.
@@ -72,7 +73,10 @@ def _limits(unit: LogicalUnit, nexus: Nexus) -> bytes:
 
 
 def _characteristics(unit: LogicalUnit, nexus: Nexus) -> bytes:
-    return vpd.block_device_characteristics(is_rotational=unit.vdisk.is_rotational)
+    actions = {row.service_action for row in unit.rows.get(Opcode.SANITIZE, ())}
+    return vpd.block_device_characteristics(
+        is_rotational=unit.vdisk.is_rotational, has_block_erase=Sanitize.BLOCK_ERASE in actions
+    )
 
 
 def _provisioning(unit: LogicalUnit, nexus: Nexus) -> bytes:

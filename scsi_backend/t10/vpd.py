@@ -147,10 +147,15 @@ NON_ROTATING = 0x0001
 ROTATION_RATE_RPM = 15000
 
 
-def block_device_characteristics(*, is_rotational: bool) -> bytes:
+# WABEREQ=01b: after SANITIZE BLOCK ERASE, blocks can be read without having been written.
+_READS_AFTER_BLOCK_ERASE = 0x40
+
+
+def block_device_characteristics(*, is_rotational: bool, has_block_erase: bool = False) -> bytes:
     """VPD B1h."""
     rate = ROTATION_RATE_RPM if is_rotational else NON_ROTATING
-    return page(VpdPage.BLOCK_DEVICE_CHARACTERISTICS, struct.pack(">H", rate).ljust(0x3C, b"\0"))
+    body = struct.pack(">HxB", rate, _READS_AFTER_BLOCK_ERASE if has_block_erase else 0)
+    return page(VpdPage.BLOCK_DEVICE_CHARACTERISTICS, body.ljust(0x3C, b"\0"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,12 +67,19 @@ class Backend:
         self._targets[driver, name] = target
         return target
 
+    def stop_operations(self) -> None:
+        """Let FORMAT UNIT and SANITIZE that are under way fail soon."""
+        for unit in self._devices.values():
+            if unit.operation is not None:
+                unit.operation.stop()
+
     def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close every device; tell whether all flushes succeeded.
 
         The engine is closed before the devices, finishing what is under way. Devices that do not
         end that within ``timeout_s`` are left as they are, and count as not flushed.
         """
+        self.stop_operations()
         results: dict[str, int] = {}
         for unit in self._devices.values():
             unit.vdisk.sync(partial(_note_flush, unit.name, results))

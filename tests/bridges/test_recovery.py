@@ -72,6 +72,9 @@ SENSE = {
     "03/14/00": Action.FAIL,
     "03/0C/00": Action.FAIL,  # write error
     "03/03/00": Action.FAIL,  # SCST's write error
+    "03/31/00": Action.FAIL,  # medium format corrupted
+    "03/31/01": Action.FAIL,
+    "03/31/03": Action.FAIL,  # sanitize command failed
     "04/44/00": Action.FAIL,  # internal target failure
     "04/00/00": Action.FAIL,
     "05/20/00": Action.FAIL,  # opcode

@@ -58,6 +58,22 @@ def unmap_list(*ranges: tuple[int, int], descriptor_bytes: int | None = None) ->
     return struct.pack(">HH4x", len(body) + 6, length) + body
 
 
+FORMAT_UNIT = raw("04")
+
+
+def format_unit(flags: int) -> bytes:
+    """FORMAT UNIT; ``flags`` is byte 1."""
+    return raw(f"04{flags:02x}")
+
+
+OVERWRITE, BLOCK_ERASE, EXIT_FAILURE_MODE = 0x01, 0x02, 0x1F
+
+
+def sanitize(action: int, list_length_bytes: int = 0, flags: int = 0) -> bytes:
+    """SANITIZE; ``flags`` are the bits of byte 1 beside the service action."""
+    return struct.pack(">BB5xHB", 0x48, action | flags, list_length_bytes, 0).ljust(16, b"\0")
+
+
 def get_lba_status(lba: int, allocation_length_bytes: int) -> bytes:
     """GET LBA STATUS(16)."""
     return struct.pack(">BBQIBB", 0x9E, 0x12, lba, allocation_length_bytes, 0, 0)

@@ -114,6 +114,7 @@ def assert_check_condition(
     in_cdb: bool = True,
     information: int | None = None,
     deferred: bool = False,
+    progress: int | None = None,
 ) -> None:
     """The command ended with CHECK CONDITION and exactly this sense: "key/asc/ascq" in hex.
 
@@ -123,6 +124,6 @@ def assert_check_condition(
     pointer = None if at is None else FieldPointer(*at, in_cdb)
     assert outcome == Outcome(
         Status.CHECK_CONDITION,
-        Sense(key, asc << 8 | ascq, information, pointer, deferred),
+        Sense(key, asc << 8 | ascq, information, pointer, deferred, progress),
         b"",
     )

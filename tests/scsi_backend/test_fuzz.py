@@ -22,8 +22,8 @@ COMMANDS_PER_SEED = 1000
 BLOCKS = 64
 STATUSES = {Status.GOOD, Status.CHECK_CONDITION, Status.CONDITION_MET}
 OPCODES = (
-    *(0x00, 0x03, 0x08, 0x0A, 0x12, 0x15, 0x1A, 0x1B, 0x1D, 0x25, 0x28, 0x2A),
-    *(0x2F, 0x34, 0x35, 0x41, 0x42, 0x55, 0x5A),
+    *(0x00, 0x03, 0x04, 0x08, 0x0A, 0x12, 0x15, 0x1A, 0x1B, 0x1D, 0x25, 0x28, 0x2A),
+    *(0x2F, 0x34, 0x35, 0x41, 0x42, 0x48, 0x55, 0x5A),
     *(0x88, 0x89, 0x8A, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA8, 0xAA, 0xAF),
 )
 BLOCK_OPCODES = (
@@ -81,6 +81,23 @@ def selecting(rng: random.Random) -> bytes:
     return bytes((0x55, flags, 0, 0, 0, 0, 0, 0, length, 0))
 
 
+def erasing(rng: random.Random) -> bytes:
+    """FORMAT UNIT or SANITIZE of a list that may be whole."""
+    if rng.random() < 0.5:
+        return cdbs.format_unit(rng.choice((0x00, 0x10, 0x30, rng.randrange(256))))
+    flags = rng.choice((0, 0, 0x20, 0x80, 0xA0, 0x40))
+    action = rng.choice((1, 2, 0x1F, rng.randrange(32)))
+    return cdbs.sanitize(action, rng.choice((0, 0, 5, 36, rng.randrange(600))), flags)
+
+
+def erasing_list(rng: random.Random) -> bytes:
+    """A header of FORMAT UNIT or SANITIZE, a descriptor and a pattern."""
+    header = bytes((rng.choice((0, 1, 0x81, 0x83, rng.randrange(256))), rng.choice((0, 2, 0x88))))
+    length = rng.choice((b"\0\0", b"\0\1", b"\0\x20", rng.randbytes(2)))
+    descriptor = rng.choice((b"\0\1\0\4", b"\0\0\0\0", rng.randbytes(4)))
+    return header + length + rng.choice((b"", bytes(4))) + descriptor + rng.randbytes(600)
+
+
 def mode_list(rng: random.Random) -> bytes:
     """A header and mode pages, with a bit flipped now and then."""
     header = rng.choice((bytes(4), bytes(8), bytes(3) + b"\x08" + bytes(4) + b"\0\0\2\0"))
@@ -93,8 +110,8 @@ def mode_list(rng: random.Random) -> bytes:
 
 
 def data_out(rng: random.Random) -> bytes | None:
-    """Nothing, random bytes of any length, or the parameter list of UNMAP or MODE SELECT."""
-    kind = rng.randrange(5)
+    """Nothing, random bytes of any length, or the parameter list of UNMAP, MODE SELECT or such."""
+    kind = rng.randrange(6)
     if kind == 0:
         return None
     if kind == 1:
@@ -102,13 +119,15 @@ def data_out(rng: random.Random) -> bytes | None:
         return cdbs.unmap_list(*ranges, descriptor_bytes=rng.choice((None, rng.randrange(99))))
     if kind == 2:
         return mode_list(rng)
+    if kind == 3:
+        return erasing_list(rng)
     return rng.randbytes(rng.choice((0, 511, 512, 4096, rng.randrange(5000))))
 
 
 def fuzz_one(rng: random.Random, initiator: Initiator) -> Pending:
     """Send one command; the front-ends pad CDBs to 16 bytes."""
     make = rng.choice(
-        (any_bytes, known_opcode, plausible, plausible, unmapping, comparing, selecting)
+        (any_bytes, known_opcode, plausible, plausible, unmapping, comparing, selecting, erasing)
     )
     room_bytes = rng.choice((None, 0, 512, 4096, rng.randrange(5000)))
     return initiator.start(make(rng).ljust(16, b"\0"), data_out(rng), room_bytes)

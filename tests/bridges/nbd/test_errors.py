@@ -33,13 +33,17 @@ BY_SENSE = [
     ("02/04/01", EIO),  # NOT READY: becoming ready
     ("02/04/02", EIO),  # initializing command required
     ("02/04/03", EIO),  # manual intervention required
+    ("02/04/04", EIO),  # format in progress
     ("02/04/0A", EIO),  # ALUA transition
+    ("02/04/1B", EIO),  # sanitize in progress
     ("02/04/0B", EIO),  # ALUA standby
     ("02/04/12", EIO),  # offline
     ("02/3A/00", EIO),  # medium not present
     ("03/11/00", EIO),  # MEDIUM ERROR: unrecovered read error
     ("03/0C/00", EIO),  # write error
     ("03/14/00", EIO),
+    ("03/31/00", EIO),  # medium format corrupted
+    ("03/31/03", EIO),  # sanitize command failed
     ("04/44/00", EIO),  # HARDWARE ERROR: internal target failure
     ("05/20/00", EINVAL),  # ILLEGAL REQUEST: invalid command operation code
     ("05/20/02", EPERM),  # access denied

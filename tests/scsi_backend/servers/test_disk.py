@@ -16,6 +16,7 @@ from tests.scsi_backend.initiator import Initiator, assert_check_condition, conn
 GOLDEN = """
 00 -  TEST UNIT READY        -
 03 -  REQUEST SENSE          exempt
+04 -  FORMAT UNIT            writes
 08 -  READ(6)                -
 0A -  WRITE(6)               writes
 12 -  INQUIRY                exempt
@@ -31,6 +32,9 @@ GOLDEN = """
 35 -  SYNCHRONIZE CACHE(10)  -
 41 -  WRITE SAME(10)         writes
 42 -  UNMAP                  writes
+48 01 SANITIZE OVERWRITE     writes
+48 02 SANITIZE BLOCK ERASE   writes
+48 1F SANITIZE EXIT FAILURE MODE writes
 55 -  MODE SELECT(10)        -
 5A -  MODE SENSE(10)         -
 88 -  READ(16)               -
@@ -90,7 +94,7 @@ def test_service_action_is_known_exactly_if_it_is_in_the_golden_list(
     initiator: Initiator, action: int
 ) -> None:
     outcome = initiator.send(cdbs.raw(f"9e{action:02x}0000000000000000000000200000"), None, 32)
-    if action in {row[1] for row in golden_rows()}:
+    if (0x9E, action) in {row[:2] for row in golden_rows()}:
         assert outcome.status == Status.GOOD
     else:
         assert_check_condition(outcome, "05/24/00", at=(1, 4))

@@ -71,6 +71,16 @@ def test_rows_may_be_any_iterable_and_can_be_looked_at() -> None:
     assert unit.attention_exempt == {Opcode.INQUIRY}
 
 
+def test_command_that_the_device_does_not_support_is_unknown() -> None:
+    row = CommandRow(
+        Opcode.UNMAP, bind_answer, is_supported=lambda vdisk: vdisk.is_thin_provisioned
+    )
+    for is_thin, execute in [(False, invalid_opcode), (True, answer)]:
+        unit = LogicalUnit(FaultyVdisk(is_thin=is_thin), (*ROWS, row))
+        assert unit.dispatch[Opcode.UNMAP] is execute
+        assert (Opcode.UNMAP in unit.rows) is is_thin
+
+
 def test_read_only_medium_protects_its_writing_opcodes() -> None:
     unit = LogicalUnit(FaultyVdisk(read_only=True), ROWS)
     table = unit.dispatch_in_force

@@ -120,6 +120,11 @@ def test_characteristics_tell_the_rotation_rate(is_rotational: bool, rate: str) 
     assert data.hex() == "00b1003c" + rate + "00" * 58
 
 
+def test_characteristics_say_that_reads_are_good_after_a_block_erase() -> None:
+    data = vpd.block_device_characteristics(is_rotational=False, has_block_erase=True)
+    assert data.hex() == "00b1003c" + "00010040" + "00" * 56
+
+
 @pytest.mark.parametrize(
     ("record", "golden"),
     [

@@ -158,6 +158,26 @@ def test_commands_through_worker_threads_all_end_exactly_once(tmp_path: Path) ->
     backend.close()
 
 
+def test_close_does_not_wait_until_a_medium_is_sanitized(tmp_path: Path) -> None:
+    engine = ManualEngine()
+    backend = Backend(engine)
+    unit = backend.add_device("vdisk_fileio", "disk", file_of(tmp_path, (64 << 20) // 512))
+    target = backend.add_target("scst_local", "disk")
+    target.add_lun(0, LunEntry(unit))
+    target.is_enabled = True
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    data = bytes.fromhex("01000001") + b"\x5a"
+    pending = initiator.start(cdbs.sanitize(cdbs.OVERWRITE, len(data)), data)
+    engine.start()
+    engine.finish()
+    assert not pending.is_done
+    assert backend.close()
+    assert_check_condition(pending.outcome, "03/31/03")
+    written = (tmp_path / "disk").read_bytes()
+    assert written == b"\x5a" * (16 << 20) + bytes(48 << 20)
+
+
 class HangingEngine(SyncEngine):
     """Flushes begin and never end."""
 
