@@ -20,7 +20,7 @@ from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10.additional_sense import additional_sense_text
 from scsi_backend.t10.cdb import BlockRange, Field
 from scsi_backend.t10.opcodes import Opcode, opcode_text
-from scsi_backend.t10.sense import Sense, SenseKey
+from scsi_backend.t10.sense import PROGRESS_END, Sense, SenseKey
 from scsi_backend.t10.status import Status, status_text
 
 DEFAULT_LIMIT_BYTES: Final = 64 << 10
@@ -152,6 +152,8 @@ def describe_sense(sense: Sense) -> Iterator[str]:
         where = "CDB" if pointer.in_cdb else "parameter list"
         bit = "" if pointer.bit is None else f", bit {pointer.bit}"
         yield f"  field in error: {where} byte {pointer.byte}{bit}"
+    if sense.progress is not None:
+        yield f"  progress: {sense.progress * 100 / PROGRESS_END:.1f} %"
 
 
 def hex_dump(data: memoryview) -> Iterator[str]:

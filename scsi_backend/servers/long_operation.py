@@ -103,7 +103,8 @@ class LongOperation:
         if cause is None:
             self.leave()
         else:
-            _log.error("%s: %s failed: %s", unit.name, opcode_text(performer.cdb), cause)
+            how = "stopped, and will not go on" if self._is_stopped else f"failed: {cause}"
+            _log.error("%s: %s %s", unit.name, opcode_text(performer.cdb), how)
             self.is_failed = True
             refusal = Restriction(self.kind.is_refused_after_failure, self._refuse)
             unit.restrict(Layer.OPERATION, refusal)

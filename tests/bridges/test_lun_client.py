@@ -122,6 +122,36 @@ def test_delays_grow_while_the_lun_is_busy() -> None:
     assert setup.lun.count(READ_16) == 5
 
 
+def format_medium(setup: Setup) -> None:
+    """Begin a FORMAT UNIT whose storage operations are held."""
+    setup.vdisk.is_held = True
+    setup.nexus.submit(Command(cdbs.FORMAT_UNIT, None, None, lambda command: None))
+
+
+def test_a_command_waits_while_the_medium_is_formatted() -> None:
+    setup = Setup()
+    format_medium(setup)
+    outcomes = setup.read()
+    assert outcomes == []
+    setup.vdisk.is_held = False
+    setup.vdisk.release_all()
+    setup.clock.run()
+    assert outcomes == good_read()
+    assert not any(setup.vdisk.data)
+
+
+def test_a_command_is_given_up_while_the_medium_is_formatted_for_long() -> None:
+    setup = Setup()
+    format_medium(setup)
+    start_s = setup.clock.now_s
+    outcomes = setup.read()
+    setup.clock.run()
+    [reply] = outcomes
+    assert str(reply) == "NOT READY 04/04 LOGICAL UNIT NOT READY FORMAT IN PROGRESS (0 % done)"
+    assert DEADLINE_S <= setup.clock.now_s - start_s <= DEADLINE_S + 1
+    assert setup.clock.is_idle
+
+
 def test_a_lun_that_stays_busy_is_given_up_at_the_deadline() -> None:
     setup = Setup()
     setup.clock.now_s += 3600

@@ -149,6 +149,14 @@ class TestDescribe:
         sense = Sense(SenseKey.ILLEGAL_REQUEST, 0x2600, field_pointer=FieldPointer(8, None, False))
         assert list(describe_sense(sense))[-1] == "  field in error: parameter list byte 8"
 
+    def test_progress_is_shown(self) -> None:
+        sense = Sense(SenseKey.NOT_READY, 0x041B, progress=0x2000)
+        assert list(describe_sense(sense)) == [
+            "  sense key: NOT READY (2h)",
+            "  additional sense: LOGICAL UNIT NOT READY SANITIZE IN PROGRESS (04h/1Bh)",
+            "  progress: 12.5 %",
+        ]
+
     def test_unknown_additional_sense_is_shown_in_hex(self) -> None:
         lines = list(describe_sense(Sense(0x9, 0xABCD)))
         assert lines == [

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 
 import pytest
 
@@ -317,7 +316,6 @@ def test_error_in_the_steps_is_a_failure_like_any_other(
 def test_stopped_operation_ends_with_the_piece_under_way(
     unit: LogicalUnit, vdisk: FaultyVdisk, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL)
     one = join(unit)
     vdisk.is_held = True
     pending = start(kind, one)
@@ -328,6 +326,8 @@ def test_stopped_operation_ends_with_the_piece_under_way(
     assert vdisk.names == ["write", "write"]
     expected = {"format": "03/31/01", "sanitize": "03/31/03"}[kind]
     assert_check_condition(pending.outcome, expected)
+    name = {"format": "FORMAT UNIT", "sanitize": "SANITIZE OVERWRITE"}[kind]
+    assert caplog.messages == [f"faulty: {name} stopped, and will not go on"]
 
 
 @KINDS
