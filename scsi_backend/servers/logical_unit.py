@@ -9,7 +9,7 @@ an atomic command is under way, the range lock is laid over it for all nexuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -50,6 +50,9 @@ class UnitOperation(Protocol):
     @property
     def sense(self) -> Sense:
         """What there is to tell of it now (SPC-5 5.12.2, pollable sense data)."""
+
+    def abandon(self, aborted: Collection[Command]) -> None:
+        """End the command that began it, if it is among these, and go on."""
 
     def stop(self) -> None:
         """Let it fail soon, because the device is about to be closed."""

@@ -2,9 +2,9 @@
 """Operations on all of a medium, which keep a logical unit from being used until they end.
 
 FORMAT UNIT (SBC-4 5.4) and SANITIZE (SBC-4 4.11) go on when the command that began them has got
-its status (IMMED), when its initiator has left, and over resets. While one is under way, and after
-it has failed, most commands end with its sense data, which REQUEST SENSE gives as well. Commands
-that came before the operation end before it touches the medium.
+its status (IMMED) or is aborted, when its initiator has left, and over resets. While one is under
+way, and after it has failed, most commands end with its sense data, which REQUEST SENSE gives as
+well. Commands that came before the operation end before it touches the medium.
 
 An operation ends with the process: it is not taken up again at the next start.
 """
@@ -12,15 +12,16 @@ An operation ends with the process: it is not taken up again at the next start.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.logical_unit import CommandRow, Layer, LogicalUnit, Restriction
-from scsi_backend.servers.steps import Steps, run_steps
+from scsi_backend.servers.steps import Steps, perform
 from scsi_backend.t10.opcodes import Opcode, opcode_text
 from scsi_backend.t10.sense import Sense, in_progress
+from scsi_backend.t10.status import Status
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class LongOperation:
         self._done_bytes = 0
         self._total_bytes = total_bytes
         self._is_stopped = False
+        # What still waits for the operation to end.
+        self._command: Command | None = None
 
     @property
     def sense(self) -> Sense:
@@ -87,19 +90,28 @@ class LongOperation:
         unit = self._unit
         unit.operation = self
         unit.restrict(Layer.OPERATION, Restriction(_is_refused_meanwhile, self._refuse))
-        # The operation outlives a command that ends at once, so another one stands for it.
-        performer = Command(command.cdb, None, None, partial(self._ended, command, is_immediate))
-        performer.nexus = command.nexus
         if not unit.vdisk.keeps_data:
             steps.close()
             steps = _no_steps()
-        unit.run_alone(partial(run_steps, steps=steps), performer)
+        self._command = None if is_immediate else command
+        # The operation may outlive its command, so another one, which no initiator knows of, stands
+        # for it where commands wait for each other.
+        performer = Command(command.cdb, None, None, self._ended)
+        performer.nexus = command.nexus
+        unit.run_alone(partial(_perform, steps), performer)
         if is_immediate:
             command.complete()
 
-    def _ended(self, command: Command, is_immediate: bool, performer: Command) -> None:
-        unit = self._unit
-        cause = performer.sense
+    def abandon(self, aborted: Collection[Command]) -> None:
+        """End the operation's command, if it is among these, but not the operation."""
+        command = self._command
+        if command is not None and command in aborted:
+            self._command = None
+            command.complete(Status.TASK_ABORTED)
+
+    def _ended(self, performer: Command) -> None:
+        unit, command, cause = self._unit, self._command, performer.sense
+        self._command = None
         if cause is None:
             self.leave()
         else:
@@ -108,9 +120,9 @@ class LongOperation:
             self.is_failed = True
             refusal = Restriction(self.kind.is_refused_after_failure, self._refuse)
             unit.restrict(Layer.OPERATION, refusal)
-        if is_immediate:
+        if command is None:
             if cause is not None:
-                command.nexus.defer_error(self.kind.failed.as_deferred())
+                performer.nexus.defer_error(self.kind.failed.as_deferred())
         elif cause is None:
             command.complete()
         else:
@@ -127,6 +139,14 @@ class LongOperation:
 
 def _is_refused_meanwhile(row: CommandRow) -> bool:
     return row.opcode not in SERVED_MEANWHILE
+
+
+def _perform(steps: Steps, performer: Command) -> None:
+    def ended(failure: Sense | None) -> None:
+        # Not with ``check_condition``, by which QERR would abort commands of the initiator's.
+        performer.complete(Status.GOOD if failure is None else Status.CHECK_CONDITION, failure)
+
+    perform(performer.cdb, steps, ended)
 
 
 def _no_steps() -> Steps:

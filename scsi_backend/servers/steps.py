@@ -14,7 +14,7 @@ from scsi_backend.io.engine import Done
 from scsi_backend.io.trampoline import Trampoline
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.t10.opcodes import opcode_text
-from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE
+from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE, Sense
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +28,31 @@ def run_steps(command: Command, steps: Steps) -> None:
     in the generator with INTERNAL TARGET FAILURE.
     """
 
+    def ended(failure: Sense | None) -> None:
+        if failure is None:
+            command.complete()
+        else:
+            command.check_condition(failure)
+
+    perform(command.cdb, steps, ended)
+
+
+def perform(cdb: bytes, steps: Steps, ended: Callable[[Sense | None], None]) -> None:
+    """Run ``steps`` of a command to their end, then tell what ``run_steps`` would end it with.
+
+    None is GOOD.
+    """
+
     def finish(nothing: None) -> None:
-        command.complete()
+        ended(None)
 
     def fail(failure: Exception) -> None:
         if isinstance(failure, CheckCondition):
-            command.check_condition(failure.sense)
+            ended(failure.sense)
         else:
             # Nobody else would end the command once it has waited.
-            _log.error("%s failed", opcode_text(command.cdb), exc_info=failure)
-            command.check_condition(INTERNAL_TARGET_FAILURE)
+            _log.error("%s failed", opcode_text(cdb), exc_info=failure)
+            ended(INTERNAL_TARGET_FAILURE)
 
     Trampoline(steps, _begin, finish, Exception, fail).start()
 

@@ -78,7 +78,7 @@ def manage(
 def abort_after_fault(nexus: AttachedNexus, unit: LogicalUnit, command: Command) -> None:
     """Abort what QERR says when a command ends with CHECK CONDITION (SPC-5 7.5.9)."""
     of_all = unit.control.qerr == 1 and unit.control.tst == 0
-    _abort(unit.nexuses if of_all else [nexus], nexus, unit, but=command)
+    _let_go(unit, _abort(unit.nexuses if of_all else [nexus], nexus, unit, but=command))
 
 
 def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> None:
@@ -86,18 +86,24 @@ def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> Non
     found = {command} & nexus.outstanding
     nexus.aborted |= found
     _when_ended(found, finished)
+    _let_go(nexus.unit, found)
 
 
 def abort_task_set(nexus: ManagedNexus, finished: Finished) -> None:
     """ABORT TASK SET: the nexus's own commands."""
-    _when_ended(_abort([nexus], nexus, nexus.unit), finished)
+    _abort_tasks([nexus], nexus, finished)
 
 
 def clear_task_set(nexus: ManagedNexus, finished: Finished) -> None:
     """CLEAR TASK SET: those of all nexuses where they share a task set (TST=0)."""
     unit = nexus.unit
-    nexuses = unit.nexuses if unit.control.tst == 0 else [nexus]
-    _when_ended(_abort(nexuses, nexus, unit), finished)
+    _abort_tasks(unit.nexuses if unit.control.tst == 0 else [nexus], nexus, finished)
+
+
+def _abort_tasks(nexuses: Iterable[AttachedNexus], by: ManagedNexus, finished: Finished) -> None:
+    aborted = _abort(nexuses, by, by.unit)
+    _when_ended(aborted, finished)
+    _let_go(by.unit, aborted)
 
 
 def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
@@ -109,15 +115,20 @@ def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
     unit.reset()
     unit.raise_unit_attention(sense.BUS_DEVICE_RESET)
     _when_ended(aborted, finished)
+    _let_go(unit, aborted)
 
 
 def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None:
     """I_T NEXUS RESET, or the loss of a nexus that comes back: one initiator's commands."""
     aborted: list[Command] = []
+    units: list[LogicalUnit] = []
     for nexus in nexuses:
         aborted += _abort([nexus], nexus, nexus.unit)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
+        units.append(nexus.unit)
     _when_ended(aborted, finished)
+    for unit in units:
+        _let_go(unit, aborted)
 
 
 def target_reset(units: Iterable[LogicalUnit], finished: Finished) -> None:
@@ -188,6 +199,12 @@ def _when_ended(commands: Collection[Command], finished: Finished) -> None:
     for command in commands:
         command.on_done = partial(_ended, command.on_done, pending.expect())
     pending.begun()
+
+
+def _let_go(unit: LogicalUnit, aborted: Collection[Command]) -> None:
+    """End the command of an operation on all of the medium, which itself goes on (SBC-4 4.11.2)."""
+    if unit.operation is not None:
+        unit.operation.abandon(aborted)
 
 
 def _ended(on_done: Callable[[Command], None], happened: Finished, command: Command) -> None:
