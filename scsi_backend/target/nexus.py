@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.servers.task_set import TaskSet
@@ -34,6 +34,9 @@ class LunView(Protocol):
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session, ascending."""
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session."""
 
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
@@ -155,6 +158,10 @@ class ItlNexus:
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that the initiator can reach, ascending."""
         return self.session.reported_luns()
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the same session, this one among them."""
+        return self.session.reachable_units()
 
     @property
     def dispatch(self) -> Sequence[Execute]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.servers.command import CheckCondition, Command, Reachable
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import Sense
 from scsi_backend.target.absent import ABSENT_DISPATCH
@@ -69,6 +69,10 @@ class Session:
         """The LUNs of the session, ascending."""
         return tuple(self._nexuses)
 
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session, by ascending LUN."""
+        return tuple(self._nexuses.values())
+
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
         for nexus in self._nexuses.values():
@@ -110,3 +114,7 @@ class AbsentNexus:
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session."""
         return self._session.reported_luns()
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session."""
+        return self._session.reachable_units()
