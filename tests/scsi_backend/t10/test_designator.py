@@ -38,7 +38,7 @@ def test_page_cut_later_keeps_what_is_whole() -> None:
 def test_bytes_beyond_the_page_length_are_not_read() -> None:
     page = bytearray(PAGE)
     page[3] -= 12
-    assert logical_unit_designators(page[:]) == {T10}
+    assert logical_unit_designators(bytes(page)) == {T10}
 
 
 @given(st.binary(max_size=64))
