@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a copy manager remembers of its copy operations, for RECEIVE COPY RESULTS (SPC-3 6.17).
 
-Results are kept for each I_T_L nexus, by list identifier, of which there are 256; they go with the
-nexus, when they are asked for, or when their list identifier is used again.
+Results are kept for each I_T_L nexus, by list identifier, of which there are 256. They go with the
+nexus, when they are asked for, and when their list identifier is used again; the status of an
+operation that has ended goes after a while as well, because it says no more than the command did.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,9 @@ from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.extended_copy import CopyManagerStatus
 from scsi_backend.t10.sense import Sense, SenseKey
 from scsi_backend.t10.status import Status
+
+# As SCST.
+STATUS_KEPT_S = 5.0
 
 _OPERATION_IN_PROGRESS = Sense(SenseKey.ILLEGAL_REQUEST, AdditionalSense.OPERATION_IN_PROGRESS)
 
@@ -29,6 +34,7 @@ class CopyOperation:
     written_bytes: int = 0
     status: int | None = None
     sense: Sense | None = None
+    ended_s: float = 0.0
 
     @property
     def manager_status(self) -> CopyManagerStatus:
@@ -43,7 +49,8 @@ class CopyOperation:
 class HeldResults:
     """The copy operations of one nexus; COPY STATUS and FAILED SEGMENT DETAILS are held apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._operations: dict[int, CopyOperation] = {}
         self._failed: dict[int, CopyOperation] = {}
 
@@ -59,9 +66,11 @@ class HeldResults:
     def take_status(self, list_identifier: int) -> CopyOperation | None:
         """Return an operation, and forget its status if it has ended."""
         operation = self._operations.get(list_identifier)
-        if operation is not None and operation.status is not None:
-            del self._operations[list_identifier]
-        return operation
+        if operation is None or operation.status is None:
+            return operation
+        del self._operations[list_identifier]
+        is_recent = self._clock() - operation.ended_s <= STATUS_KEPT_S
+        return operation if is_recent else None
 
     def failed(self, list_identifier: int) -> CopyOperation | None:
         """Return an operation that ended with an error."""
@@ -77,15 +86,24 @@ class HeldResults:
 
 
 class CopyOperations:
-    """A logical unit's copy operations, of all nexuses. ``turn``: one moves data at a time."""
+    """A logical unit's copy operations, of all nexuses. ``turn``: one moves data at a time.
 
-    def __init__(self) -> None:
+    ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.turn = Turn()
+        self._clock = clock
         self._held: MutableMapping[Nexus, HeldResults] = WeakKeyDictionary()
 
     def of(self, nexus: Nexus) -> HeldResults:
         """The operations that came through a nexus."""
         held = self._held.get(nexus)
         if held is None:
-            held = self._held[nexus] = HeldResults()
+            held = self._held[nexus] = HeldResults(self._clock)
         return held
+
+    def end(self, operation: CopyOperation, status: int | None, sense: Sense | None) -> None:
+        """Note how an operation ended."""
+        operation.status, operation.sense = status, sense
+        operation.ended_s = self._clock()

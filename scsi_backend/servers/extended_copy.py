@@ -65,7 +65,7 @@ def _finished(
     command: Command,
 ) -> None:
     """Keep the outcome before the initiator can ask for it."""
-    operation.status, operation.sense = command.status, command.sense
+    unit.copies.end(operation, command.status, command.sense)
     command.on_done = on_done
     try:
         on_done(command)
@@ -74,7 +74,7 @@ def _finished(
 
 
 def receive_copy_status(unit: LogicalUnit, command: Command) -> None:
-    """COPY STATUS; an ended operation's is given once."""
+    """COPY STATUS; an ended operation's is given once, and not for long."""
     list_identifier = fields.LIST_IDENTIFIER.read(command.cdb)
     operation = unit.copies.of(command.nexus).take_status(list_identifier)
     if operation is None:
