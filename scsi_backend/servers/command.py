@@ -60,7 +60,7 @@ class Nexus(Protocol):
         """The LUNs that this session can reach, ascending."""
 
     def reachable_units(self) -> Sequence[Reachable]:
-        """This session's way to each of those LUNs."""
+        """This session's way to each of those LUNs; none when the session has ended."""
 
 
 class Reachable(Protocol):

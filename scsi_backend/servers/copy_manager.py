@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from scsi_backend.io.engine import Done
-from scsi_backend.servers.command import CheckCondition, Command, Reachable
+from scsi_backend.servers.command import CheckCondition, Command, Nexus, Reachable
 from scsi_backend.servers.copy_list import CopyList, cscd_offset
 from scsi_backend.servers.copy_results import CopyOperation
 from scsi_backend.servers.steps import Steps
@@ -81,13 +81,12 @@ class _Move:
 
 
 class CopyManager:
-    """Does what one parameter list says, for the initiator that can reach ``units``."""
+    """Does what one parameter list says, for the initiator that sent it through ``nexus``."""
 
-    def __init__(
-        self, copy_list: CopyList, units: Sequence[Reachable], operation: CopyOperation
-    ) -> None:
+    def __init__(self, copy_list: CopyList, nexus: Nexus, operation: CopyOperation) -> None:
         self._list = copy_list
-        self._unidentified = deque(units)
+        self._nexus = nexus
+        self._unidentified = deque(nexus.reachable_units())
         self._operation = operation
         self._units: dict[Designator, list[_Unit]] = {}
         self._devices: dict[int, _Device] = {}
@@ -150,10 +149,11 @@ class CopyManager:
         if index >= len(self._list.descriptors):
             raise self._invalid(_in_segment(at_byte))
         if index not in self._devices:
-            self._devices[index] = yield from self._find(index)
+            is_destination = at_byte == _DESTINATION_AT
+            self._devices[index] = yield from self._find(index, is_destination=is_destination)
         return self._devices[index]
 
-    def _find(self, index: int) -> Generator[_Operation, int, _Device]:
+    def _find(self, index: int, *, is_destination: bool) -> Generator[_Operation, int, _Device]:
         descriptor, at_byte = self._list.descriptors[index], cscd_offset(index)
         unit = yield from self._look_for(descriptor.designator)
         if unit is None or descriptor.is_null:
@@ -166,30 +166,41 @@ class CopyManager:
         answer = yield from _send(
             unit.nexus, cdb.read_capacity_16(len(capacity)), data_in=memoryview(capacity)
         )
-        self._check(answer, index)
+        self._check(answer, index, is_destination=is_destination)
         last_lba, block_bytes = _CAPACITY.unpack_from(capacity)
         if descriptor.disk_block_length_bytes != block_bytes:
             raise self._invalid(_in_list(at_byte + _DISK_BLOCK_LENGTH_AT))
         return _Device(index, unit, block_bytes, last_lba + 1)
 
     def _copy(self, move: _Move) -> Steps:
+        source, destination = move.source, move.destination
         positions = move.positions()
-        written = contiguous = 0
+        contiguous = 0
+        # What is left of the segment, once any of it has been written.
+        residual: int | None = None
         for number, position in enumerate(positions):
+            self._check_reach(move, residual)
             piece = self._buffer[: min(_PIECE_BYTES, move.length - position)]
-            residual = move.length - contiguous if written else None
             answer = yield from self._read(move, position, piece)
-            self._check_move(move, answer, residual)
+            self._check(answer, source.index, residual)
             if number + 1 < len(positions):
                 # Lets the event loop go on as well, however fast the storage is.
                 answer = yield from self._pre_fetch(move, positions[number + 1])
-                self._check_move(move, answer, residual)
+                self._check(answer, source.index, residual)
             answer = yield from self._write(move, position, piece)
-            self._check_move(move, answer, residual, is_destination=True)
-            written += len(piece)
+            self._check(answer, destination.index, residual, is_destination=True)
             self._operation.written_bytes += len(piece)
             if position == contiguous:
-                contiguous = position + len(piece)
+                contiguous += len(piece)
+            residual = (move.length - contiguous) // destination.block_bytes
+
+    def _check_reach(self, move: _Move, residual: int | None) -> None:
+        """End the copy when the initiator has lost a LUN, or its session."""
+        reachable = self._nexus.reachable_units()
+        for device in (move.source, move.destination):
+            if device.unit.nexus not in reachable:
+                code = AdditionalSense.COPY_TARGET_DEVICE_NOT_REACHABLE
+                raise self._aborted(code, _in_list(cscd_offset(device.index)), residual)
 
     def _read(
         self, move: _Move, position: int, piece: memoryview
@@ -213,21 +224,6 @@ class CopyManager:
         lba = (move.destination_at + position) // device.block_bytes
         write = cdb.write_16(lba, len(piece) // device.block_bytes)
         return (yield from _send(device.unit.nexus, write, data_out=piece))
-
-    def _check_move(
-        self,
-        move: _Move,
-        answer: Command,
-        residual_bytes: int | None,
-        *,
-        is_destination: bool = False,
-    ) -> None:
-        """As ``_check``, with what is left of the segment, if any of it has been written."""
-        device = move.destination if is_destination else move.source
-        residual = (
-            None if residual_bytes is None else residual_bytes // move.destination.block_bytes
-        )
-        self._check(answer, device.index, residual, is_destination=is_destination)
 
     def _check(
         self,
@@ -253,11 +249,12 @@ class CopyManager:
         # T10 names no additional sense code for a descriptor that does not fit its devices.
         return self._aborted(AdditionalSense.NO_ADDITIONAL_SENSE_INFORMATION, pointer)
 
-    def _aborted(self, code: AdditionalSense, pointer: FieldPointer) -> CheckCondition:
+    def _aborted(
+        self, code: AdditionalSense, pointer: FieldPointer, residual: int | None = None
+    ) -> CheckCondition:
         failure = CopyFailure(self._segment)
-        return CheckCondition(
-            Sense(SenseKey.COPY_ABORTED, code, field_pointer=pointer, copy_failure=failure)
-        )
+        sense = Sense(SenseKey.COPY_ABORTED, code, residual, pointer, copy_failure=failure)
+        return CheckCondition(sense)
 
 
 def _send(

@@ -54,8 +54,7 @@ def _steps(
     # Each has a buffer, and there may be as many as an initiator likes to send.
     yield unit.copies.turn.take
     if copy_list.segments:
-        manager = CopyManager(copy_list, command.nexus.reachable_units(), operation)
-        yield from manager.steps()
+        yield from CopyManager(copy_list, command.nexus, operation).steps()
 
 
 def _finished(

@@ -35,6 +35,7 @@ class Session:
             lun: ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
             for lun, entry in sorted(luns.items())
         }
+        self._reachable: Sequence[Reachable] = tuple(self._nexuses.values())
 
     @property
     def nexuses(self) -> Mapping[int, ItlNexus]:
@@ -70,8 +71,8 @@ class Session:
         return tuple(self._nexuses)
 
     def reachable_units(self) -> Sequence[Reachable]:
-        """The nexuses of the session, by ascending LUN."""
-        return tuple(self._nexuses.values())
+        """The nexuses of the session, by ascending LUN; none when it has ended."""
+        return self._reachable
 
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
@@ -80,6 +81,7 @@ class Session:
 
     def close(self) -> None:
         """End the session: its nexuses hear of nothing any more."""
+        self._reachable = ()
         for nexus in self._nexuses.values():
             nexus.close()
         self.target.session_closed(self)

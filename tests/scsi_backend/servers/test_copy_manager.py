@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.scsi_backend.copies import (
     parameter_list,
     segment,
 )
-from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, ManualEngine
 from tests.scsi_backend.initiator import Initiator, Outcome, Pending
 
 MIB = 1 << 20
@@ -322,7 +323,7 @@ def test_unit_attention_of_a_device_is_forwarded_and_not_lost() -> None:
     unit = session.nexuses[1].unit
     unit.raise_unit_attention(sense_data.CAPACITY_CHANGED)
     outcome = copy(session, once(segment(0, 1, 1, 0, 0)))
-    attention = CopyFailure(0, Status.CHECK_CONDITION, sense_data.CAPACITY_CHANGED)
+    attention = CopyFailure(0, Status.CHECK_CONDITION, sense_data.CAPACITY_CHANGED, True)
     assert_aborted(outcome, 0x0D01, 48, attention)
     assert destination.log == []
     assert_good(copy(session, once(segment(0, 1, 1, 0, 0))))
@@ -349,6 +350,32 @@ def test_next_piece_is_fetched_before_a_piece_is_written() -> None:
     assert_good(copy(session, once(segment(0, 1, MIB_BLOCKS + 3, 1, 0))))
     ahead = [(offset, length) for name, offset, length in source.log if name == "read_ahead"]
     assert ahead == [(512 + MIB, 3 * 512)]
+
+
+def test_copy_ends_with_the_session_of_its_initiator() -> None:
+    source, destination, session = two(3 * MIB_BLOCKS)
+    destination.immediate_bytes, destination.is_held = NOT_NOW, True
+    pending = start(session, once(segment(0, 1, 3 * MIB_BLOCKS, 0, 0)))
+    session.close()
+    destination.release()
+    assert_aborted(pending.outcome, 0x0D02, 16, residual=2 * MIB_BLOCKS)
+    assert (destination.held, destination.names) == (deque(), ["write_now", "write"])
+    assert destination.blocks(0, MIB_BLOCKS) == source.blocks(0, MIB_BLOCKS)
+
+
+def test_others_have_their_turn_between_pieces_of_cached_files(open_fileio: OpenFileio) -> None:
+    engine = ManualEngine()
+    source = open_fileio(b"\xaa" * 4 * MIB, engine, naa_id=naa(0).hex())
+    destination = open_fileio(4 * MIB, engine, naa_id=naa(1).hex())
+    session = log_in(source, destination)
+    pending = start(session, once(segment(0, 1, 4 * MIB_BLOCKS, 0, 0)))
+    turns = 0
+    while not pending.is_done:
+        engine.start()
+        engine.finish()
+        turns += 1
+    assert_good(pending.outcome)
+    assert turns >= 3
 
 
 def test_compare_and_write_waits_for_the_write_of_a_copy() -> None:

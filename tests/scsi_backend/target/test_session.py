@@ -98,6 +98,8 @@ def test_every_nexus_of_a_session_reaches_the_units_of_all(target: Target) -> No
     assert [nexus.reachable_units() for nexus in ways] == [ways] * 3
     assert AbsentNexus(session).reachable_units() == ways
     assert not set(ways) & set(other.reachable_units())
+    session.close()
+    assert (session.reachable_units(), ways[0].reachable_units()) == ((), ())
 
 
 def test_closed_session_leaves_its_target_and_units(target: Target) -> None:
