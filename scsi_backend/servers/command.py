@@ -74,8 +74,8 @@ class Reachable(Protocol):
     def is_write_protected(self) -> bool:
         """Whether writes through this nexus are refused."""
 
-    def submit(self, command: Command) -> None:
-        """Execute a command; ``command.on_done`` is called now or later."""
+    def submit_within(self, command: Command) -> None:
+        """Execute a command that is part of one whose turn in its task set has come already."""
 
 
 class Command:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from scsi_backend.io.engine import Done
-from scsi_backend.servers.command import CheckCondition, Command, Nexus, Reachable
+from scsi_backend.servers.command import CheckCondition, Command, Reachable
 from scsi_backend.servers.copy_list import CopyList, cscd_offset
 from scsi_backend.servers.copy_results import CopyOperation
 from scsi_backend.servers.steps import Steps
@@ -80,13 +80,22 @@ class _Move:
         return ascending[::-1] if is_same and would_overwrite else ascending
 
 
-class CopyManager:
-    """Does what one parameter list says, for the initiator that sent it through ``nexus``."""
+class _Part(Command):
+    """A command of the copy manager's own. Of its failure the EXTENDED COPY tells."""
 
-    def __init__(self, copy_list: CopyList, nexus: Nexus, operation: CopyOperation) -> None:
+    def check_condition(self, sense: Sense) -> None:
+        """End the command with CHECK CONDITION, which QERR is not to know of."""
+        self.data_in_length = 0
+        self.complete(Status.CHECK_CONDITION, sense)
+
+
+class CopyManager:
+    """Does what the parameter list of one EXTENDED COPY, ``command``, says."""
+
+    def __init__(self, copy_list: CopyList, command: Command, operation: CopyOperation) -> None:
         self._list = copy_list
-        self._nexus = nexus
-        self._unidentified = deque(nexus.reachable_units())
+        self._command = command
+        self._unidentified = deque(command.nexus.reachable_units())
         self._operation = operation
         self._units: dict[Designator, list[_Unit]] = {}
         self._devices: dict[int, _Device] = {}
@@ -94,13 +103,22 @@ class CopyManager:
         self._segment = 0
 
     def steps(self) -> Steps:
-        """Process the segments in order; raises CheckCondition with COPY ABORTED."""
+        """Process the segments in order; raises CheckCondition with COPY ABORTED.
+
+        An EXTENDED COPY that task management has aborted just ends.
+        """
         self._buffer = memoryview(bytearray(_PIECE_BYTES))
         for number, segment in enumerate(self._list.segments):
+            if self._is_aborted:
+                return
             self._segment = number
             self._operation.segments_processed = number + 1
             move = yield from self._prepare(segment)
             yield from self._copy(move)
+
+    @property
+    def _is_aborted(self) -> bool:
+        return self._command in self._command.nexus.aborted
 
     def _look_for(self, designator: Designator) -> Generator[_Operation, int, _Unit | None]:
         """The unit of that name; of an initiator's several ways to it, one that may write."""
@@ -179,6 +197,8 @@ class CopyManager:
         # What is left of the segment, once any of it has been written.
         residual: int | None = None
         for number, position in enumerate(positions):
+            if self._is_aborted:
+                return
             self._check_reach(move, residual)
             piece = self._buffer[: min(_PIECE_BYTES, move.length - position)]
             answer = yield from self._read(move, position, piece)
@@ -196,7 +216,7 @@ class CopyManager:
 
     def _check_reach(self, move: _Move, residual: int | None) -> None:
         """End the copy when the initiator has lost a LUN, or its session."""
-        reachable = self._nexus.reachable_units()
+        reachable = self._command.nexus.reachable_units()
         for device in (move.source, move.destination):
             if device.unit.nexus not in reachable:
                 code = AdditionalSense.COPY_TARGET_DEVICE_NOT_REACHABLE
@@ -268,11 +288,11 @@ def _send(
     sent: list[Command] = []
 
     def submit(done: Done) -> None:
-        command = Command(
+        command = _Part(
             command_descriptor.ljust(_CDB_BYTES, b"\0"), data_in, data_out, lambda _: done(0)
         )
         sent.append(command)
-        nexus.submit(command)
+        nexus.submit_within(command)
 
     yield submit
     return sent[0]

@@ -54,7 +54,7 @@ def _steps(
     # Each has a buffer, and there may be as many as an initiator likes to send.
     yield unit.copies.turn.take
     if copy_list.segments:
-        yield from CopyManager(copy_list, command.nexus, operation).steps()
+        yield from CopyManager(copy_list, command, operation).steps()
 
 
 def _finished(

@@ -122,6 +122,14 @@ class ItlNexus:
             # A unit attention is reported by whatever comes next.
             self.submit(command, None if self._attentions else execute)
 
+    def submit_within(self, command: Command) -> None:
+        """Execute a command that is part of one whose turn in its task set has come already.
+
+        It waits for no other of the task set: the one it is part of may be what that waits for.
+        """
+        # A unit attention is reported by whatever comes next.
+        self.submit(command, None if self._attentions else self._unordered[command.cdb[0]])
+
     def establish_unit_attention(self, sense: Sense) -> None:
         """Queue a unit attention, unless the same one is pending already."""
         if sense not in self._attentions:

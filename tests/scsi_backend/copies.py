@@ -10,15 +10,19 @@ import struct
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.disk import disk
+from scsi_backend.t10.sense import CopyFailure, FieldPointer, Sense
+from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
-from tests.scsi_backend.initiator import Initiator
+from tests.scsi_backend.initiator import Initiator, Outcome, Pending
 
 HEADER_BYTES, CSCD_BYTES, SEGMENT_BYTES = 16, 32, 28
 DC = 0x02
+MIB = 1 << 20
+MIB_BLOCKS = MIB // 512
 
 
 def extended_copy(list_length_bytes: int) -> bytes:
@@ -104,3 +108,45 @@ def log_in(*vdisks: Vdisk, read_only: tuple[int, ...] = ()) -> Session:
     for lun in session.nexuses:
         Initiator(session, lun).send(cdbs.TEST_UNIT_READY)
     return session
+
+
+def start(session: Session, data: bytes, lun: int = 0) -> Pending:
+    """Send an EXTENDED COPY to a LUN."""
+    return Initiator(session, lun).start(extended_copy(len(data)), data)
+
+
+def copy(session: Session, data: bytes, lun: int = 0) -> Outcome:
+    """Send an EXTENDED COPY that must end at once."""
+    return start(session, data, lun).outcome
+
+
+def assert_good(outcome: Outcome) -> None:
+    """The command ended with GOOD."""
+    assert (outcome.status, outcome.sense) == (Status.GOOD, None)
+
+
+def assert_aborted(
+    outcome: Outcome,
+    code: int,
+    at_byte: int,
+    failure: CopyFailure | None = None,
+    *,
+    in_segment: bool = False,
+    residual: int | None = None,
+) -> None:
+    """COPY ABORTED with exactly this sense; by default it is segment 0, and no device's fault."""
+    pointer = FieldPointer(at_byte, in_cdb=False, in_segment=in_segment)
+    expected = Sense(0x0A, code, residual, pointer, copy_failure=failure or CopyFailure(0))
+    assert outcome == Outcome(Status.CHECK_CONDITION, expected, b"")
+
+
+def two(blocks: int = 64) -> tuple[FaultyVdisk, FaultyVdisk, Session]:
+    """A disk full of patterns, an empty one, and a session with both."""
+    source, destination = named_disk(0, blocks), named_disk(1, blocks)
+    source.fill()
+    return source, destination, log_in(source, destination)
+
+
+def once(*segments: bytes) -> bytes:
+    """A parameter list with the two disks."""
+    return parameter_list([cscd(0), cscd(1)], list(segments))
