@@ -59,6 +59,24 @@ class Nexus(Protocol):
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that this session can reach, ascending."""
 
+    def reachable_units(self) -> Sequence[Reachable]:
+        """This session's way to each of those LUNs; none when the session has ended."""
+
+
+class Reachable(Protocol):
+    """A logical unit that the initiator of a command can send commands to.
+
+    A device server that copies for the initiator uses it, so that whatever restricts the
+    initiator there restricts the copy.
+    """
+
+    @property
+    def is_write_protected(self) -> bool:
+        """Whether writes through this nexus are refused."""
+
+    def submit_within(self, command: Command) -> None:
+        """Execute a command that is part of one whose turn in its task set has come already."""
+
 
 class Command:
     """One CDB with its buffers, and after completion its status.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.servers.extended_copy import COPY_COMMANDS
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
 from scsi_backend.servers.sbc_format import FORMAT_COMMANDS
@@ -29,6 +30,7 @@ DISK_COMMANDS = (
     *COMPARE_AND_WRITE_COMMANDS,
     *FORMAT_COMMANDS,
     *SANITIZE_COMMANDS,
+    *COPY_COMMANDS,
 )
 
 

@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.servers.turn import Turn
@@ -135,6 +136,8 @@ class LogicalUnit:
         self.mode_change = Turn()
         # FORMAT UNIT or SANITIZE that is under way, or has failed.
         self.operation: UnitOperation | None = None
+        # Those that were sent to this unit, whichever units they copy between.
+        self.copies = CopyOperations()
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
         self._ever_attached: WeakSet[AttachedNexus] = WeakSet()

@@ -48,6 +48,7 @@ def inquiry(unit: LogicalUnit, command: Command) -> None:
             product=identity.product,
             revision=identity.revision,
             is_removable=unit.vdisk.is_removable,
+            has_third_party_copy=Opcode.EXTENDED_COPY in unit.rows,
         )
         command.reply(data, allocation_length)
         return

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from scsi_backend.servers.command import Nexus
+from scsi_backend.servers.copy_list import COPY_LIMITS
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.t10 import vpd
 from scsi_backend.t10.opcodes import Opcode, Sanitize
+from scsi_backend.t10.third_party_copy import third_party_copy
 from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 
 # The unit in which the page cache and most file systems allocate.
@@ -48,6 +50,14 @@ def _identification(unit: LogicalUnit, nexus: Nexus) -> bytes:
         naa_id=identity.naa_id,
         relative_target_port=nexus.relative_target_port,
     )
+
+
+def _third_party_copy(unit: LogicalUnit, nexus: Nexus) -> bytes:
+    commands: dict[int, list[int]] = {
+        opcode: [row.service_action for row in unit.rows[opcode] if row.service_action is not None]
+        for opcode in (Opcode.EXTENDED_COPY, Opcode.RECEIVE_COPY_RESULTS)
+    }
+    return vpd.page(VpdPage.THIRD_PARTY_COPY, third_party_copy(commands, COPY_LIMITS))
 
 
 def block_limits(unit: LogicalUnit) -> BlockLimits:
@@ -98,6 +108,9 @@ VPD_PAGES: Mapping[int, _Page] = MappingProxyType(
         VpdPage.SUPPORTED_VPD_PAGES: _Page(_supported),
         VpdPage.UNIT_SERIAL_NUMBER: _Page(_serial),
         VpdPage.DEVICE_IDENTIFICATION: _Page(_identification),
+        VpdPage.THIRD_PARTY_COPY: _Page(
+            _third_party_copy, lambda unit: Opcode.EXTENDED_COPY in unit.rows
+        ),
         VpdPage.BLOCK_LIMITS: _Page(_limits),
         VpdPage.BLOCK_DEVICE_CHARACTERISTICS: _Page(_characteristics),
         VpdPage.LOGICAL_BLOCK_PROVISIONING: _Page(_provisioning, _is_thin),

@@ -16,7 +16,7 @@ from scsi_backend.t10.additional_sense import AdditionalSense, additional_sense_
 FIXED_LENGTH = 18
 MAX_LENGTH = 252
 # The most that ``Sense.encode`` makes, in either format.
-MAX_ENCODED_LENGTH = 64
+MAX_ENCODED_LENGTH = 96
 
 _RESPONSE_FIXED = 0x70
 _RESPONSE_DESCRIPTOR = 0x72
@@ -28,7 +28,9 @@ _SKSV = 0x80
 _PROGRESS_INDICATION = struct.Struct(">BH")
 
 _DESCRIPTOR_INFORMATION = 0x00
+_DESCRIPTOR_COMMAND_SPECIFIC = 0x01
 _DESCRIPTOR_SENSE_KEY_SPECIFIC = 0x02
+_DESCRIPTOR_FORWARDED_SENSE = 0x0C
 
 
 class SenseKey(IntEnum):
@@ -54,15 +56,19 @@ class SenseKey(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldPointer:
-    """The first byte (and bit, if known) in error of a CDB or of a parameter list."""
+    """The first byte (and bit, if known) in error of a CDB or of a parameter list.
+
+    ``in_segment`` (SD): the byte is counted from the segment descriptor of an EXTENDED COPY.
+    """
 
     byte: int
     bit: int | None = None
     in_cdb: bool = True
+    in_segment: bool = False
 
     def encode(self) -> bytes:
-        """Return the three sense key specific bytes (SPC-5 table 38)."""
-        flags = 0x80 | (0x40 if self.in_cdb else 0)
+        """Return the three sense key specific bytes (SPC-5 tables 38 and 41)."""
+        flags = 0x80 | (0x40 if self.in_cdb else 0) | (0x20 if self.in_segment else 0)
         if self.bit is not None:
             flags |= 0x08 | self.bit
         return bytes((flags, self.byte >> 8 & 0xFF, self.byte & 0xFF))
@@ -77,13 +83,47 @@ class FieldPointer:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyFailure:
+    """Where an EXTENDED COPY was aborted: the segment's number, and who failed it, if a device did.
+
+    ``status`` and ``sense`` are how that device ended the copy manager's command (SPC-4 5.17.7.4).
+    """
+
+    segment: int
+    status: int | None = None
+    sense: Sense | None = None
+    is_destination: bool = False
+
+    def fixed_format(self) -> tuple[bytes, bytes]:
+        """Return the COMMAND-SPECIFIC INFORMATION field, and what follows the 18 bytes."""
+        field = bytearray(4)
+        field[2:] = self.segment.to_bytes(2, "big")
+        if self.status is None:
+            return bytes(field), b""
+        field[1 if self.is_destination else 0] = FIXED_LENGTH
+        inner = b"" if self.sense is None else self.sense.encode()
+        return bytes(field), bytes((self.status,)) + inner
+
+    def descriptors(self) -> bytes:
+        """Return the command-specific and the forwarded sense data descriptors (SPC-4 4.5.2)."""
+        data = bytes((_DESCRIPTOR_COMMAND_SPECIFIC, 0x0A, 0, 0))
+        data += (self.segment << 32).to_bytes(8, "big")
+        if self.status is None:
+            return data
+        inner = b"" if self.sense is None else self.sense.encode(descriptor=True)
+        source = 2 if self.is_destination else 1
+        head = (_DESCRIPTOR_FORWARDED_SENSE, len(inner) + 2, source, self.status)
+        return data + bytes(head) + inner
+
+
+@dataclass(frozen=True, slots=True)
 class Sense:
     """What a device server says of a command that did not simply succeed.
 
     ``code`` is ``asc << 8 | ascq``; ``information`` is the LBA or difference of the INFORMATION
     field. A ``deferred`` error belongs to an earlier command that had already got GOOD.
     ``progress``, which takes the place of a field pointer, counts in parts of 65536 how much of an
-    operation is done.
+    operation is done. ``copy_failure`` is encoded, and not decoded again.
     """
 
     key: int
@@ -92,6 +132,7 @@ class Sense:
     field_pointer: FieldPointer | None = None
     deferred: bool = False
     progress: int | None = None
+    copy_failure: CopyFailure | None = None
 
     @property
     def asc(self) -> int:
@@ -119,6 +160,10 @@ class Sense:
         data[12] = self.asc
         data[13] = self.ascq
         data[15:18] = self._sense_key_specific() or bytes(3)
+        if self.copy_failure is not None:
+            data[8:12], forwarded = self.copy_failure.fixed_format()
+            data[7] += len(forwarded)
+            data += forwarded
         return bytes(data)
 
     def _descriptor_format(self) -> bytes:
@@ -129,6 +174,8 @@ class Sense:
         specific = self._sense_key_specific()
         if specific:
             body += bytes((_DESCRIPTOR_SENSE_KEY_SPECIFIC, 0x06, 0, 0)) + specific + b"\0"
+        if self.copy_failure is not None:
+            body += self.copy_failure.descriptors()
         head = (_RESPONSE_DESCRIPTOR | self.deferred, self.key, self.asc, self.ascq, 0, 0, 0)
         return bytes(head) + bytes((len(body),)) + bytes(body)
 
@@ -164,10 +211,15 @@ class Sense:
             text += f" information={self.information:#x}"
         if self.field_pointer is not None:
             where = "CDB" if self.field_pointer.in_cdb else "parameter list"
+            where = "segment descriptor" if self.field_pointer.in_segment else where
             text += f" ({where} byte {self.field_pointer.byte}"
             text += f" bit {self.field_pointer.bit})" if self.field_pointer.bit is not None else ")"
         if self.progress is not None:
             text += f" ({self.progress * 100 // PROGRESS_END} % done)"
+        if self.copy_failure is not None:
+            text += f" segment={self.copy_failure.segment}"
+            if self.copy_failure.sense is not None:
+                text += f" [{self.copy_failure.sense}]"
         return "deferred " + text if self.deferred else text
 
 

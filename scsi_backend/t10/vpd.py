@@ -18,6 +18,7 @@ class VpdPage(IntEnum):
     SUPPORTED_VPD_PAGES = 0x00
     UNIT_SERIAL_NUMBER = 0x80
     DEVICE_IDENTIFICATION = 0x83
+    THIRD_PARTY_COPY = 0x8F
     BLOCK_LIMITS = 0xB0
     BLOCK_DEVICE_CHARACTERISTICS = 0xB1
     LOGICAL_BLOCK_PROVISIONING = 0xB2
@@ -31,6 +32,7 @@ _STANDARD_LENGTH = 96
 _VERSION_SPC_4 = 0x06
 _RESPONSE_DATA_FORMAT = 0x02
 _HISUP = 0x10
+_3PC = 0x08
 _CMDQUE = 0x02
 
 
@@ -40,7 +42,13 @@ def ascii_field(text: str, length_bytes: int) -> bytes:
 
 
 def standard_inquiry(
-    *, vendor: str, product: str, revision: str, is_removable: bool, peripheral: int = 0
+    *,
+    vendor: str,
+    product: str,
+    revision: str,
+    is_removable: bool,
+    peripheral: int = 0,
+    has_third_party_copy: bool = False,
 ) -> bytes:
     """Standard INQUIRY data of 96 bytes; ``peripheral`` is byte 0."""
     data = bytearray(_STANDARD_LENGTH)
@@ -49,6 +57,7 @@ def standard_inquiry(
     data[2] = _VERSION_SPC_4
     data[3] = _HISUP | _RESPONSE_DATA_FORMAT
     data[4] = _STANDARD_LENGTH - 5
+    data[5] = _3PC if has_third_party_copy else 0
     data[7] = _CMDQUE
     data[8:16] = ascii_field(vendor, 8)
     data[16:32] = ascii_field(product, 16)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.servers.task_set import TaskSet
@@ -34,6 +34,9 @@ class LunView(Protocol):
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session, ascending."""
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session."""
 
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
@@ -119,6 +122,14 @@ class ItlNexus:
             # A unit attention is reported by whatever comes next.
             self.submit(command, None if self._attentions else execute)
 
+    def submit_within(self, command: Command) -> None:
+        """Execute a command that is part of one whose turn in its task set has come already.
+
+        It waits for no other of the task set: the one it is part of may be what that waits for.
+        """
+        # A unit attention is reported by whatever comes next.
+        self.submit(command, None if self._attentions else self._unordered[command.cdb[0]])
+
     def establish_unit_attention(self, sense: Sense) -> None:
         """Queue a unit attention, unless the same one is pending already."""
         if sense not in self._attentions:
@@ -155,6 +166,10 @@ class ItlNexus:
     def reported_luns(self) -> Sequence[int]:
         """The LUNs that the initiator can reach, ascending."""
         return self.session.reported_luns()
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the same session, this one among them."""
+        return self.session.reachable_units()
 
     @property
     def dispatch(self) -> Sequence[Execute]:

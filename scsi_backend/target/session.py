@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.servers.command import CheckCondition, Command, Reachable
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import Sense
 from scsi_backend.target.absent import ABSENT_DISPATCH
@@ -35,6 +35,7 @@ class Session:
             lun: ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
             for lun, entry in sorted(luns.items())
         }
+        self._reachable: Sequence[Reachable] = tuple(self._nexuses.values())
 
     @property
     def nexuses(self) -> Mapping[int, ItlNexus]:
@@ -69,6 +70,10 @@ class Session:
         """The LUNs of the session, ascending."""
         return tuple(self._nexuses)
 
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session, by ascending LUN; none when it has ended."""
+        return self._reachable
+
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
         for nexus in self._nexuses.values():
@@ -76,6 +81,7 @@ class Session:
 
     def close(self) -> None:
         """End the session: its nexuses hear of nothing any more."""
+        self._reachable = ()
         for nexus in self._nexuses.values():
             nexus.close()
         self.target.session_closed(self)
@@ -110,3 +116,7 @@ class AbsentNexus:
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session."""
         return self._session.reported_luns()
+
+    def reachable_units(self) -> Sequence[Reachable]:
+        """The nexuses of the session."""
+        return self._session.reachable_units()

@@ -51,8 +51,9 @@ class FaultyVdisk(Vdisk):
         nv_cache: bool = False,
         read_only: bool = False,
         tail_bytes: int = 0,
+        naa_id: bytes | None = None,
     ) -> None:
-        attributes = VdiskAttributes(blocksize=block_size_bytes, read_only=read_only)
+        attributes = VdiskAttributes(blocksize=block_size_bytes, read_only=read_only, naa_id=naa_id)
         super().__init__("faulty", attributes, blocks * block_size_bytes + tail_bytes)
         self.needs_sync = not (nv_cache or read_only)
         self.has_volatile_cache = self.needs_sync and not write_through

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scsi_backend.servers.command import Command
+from scsi_backend.servers.command import Command, Reachable
 from scsi_backend.t10.sense import Sense
 
 
@@ -36,5 +36,9 @@ class LoneNexus:
         self.faults.append(command)
 
     def reported_luns(self) -> Sequence[int]:
+        """There are none."""
+        return ()
+
+    def reachable_units(self) -> Sequence[Reachable]:
         """There are none."""
         return ()

@@ -17,7 +17,7 @@ from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
 
 STANDARD_INQUIRY = (
-    "000006125b000002"
+    "000006125b080002"
     + b"SCST_FIO".hex()
     + b"faulty          ".hex()
     + b"0100".hex()

@@ -30,7 +30,7 @@ def page(vdisk: Vdisk, code: int, allocation_bytes: int = 0xFF) -> str:
 
 
 @pytest.mark.parametrize(
-    ("is_thin", "golden"), [(False, "00000005008083b0b1"), (True, "00000006008083b0b1b2")]
+    ("is_thin", "golden"), [(False, "000000060080838fb0b1"), (True, "000000070080838fb0b1b2")]
 )
 def test_supported_pages_are_those_that_are_answered(is_thin: bool, golden: str) -> None:
     assert page(FaultyVdisk(is_thin=is_thin), 0x00) == golden

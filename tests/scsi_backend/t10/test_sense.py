@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scsi_backend.t10 import sense
-from scsi_backend.t10.sense import FieldPointer, Sense, SenseKey
+from scsi_backend.t10.sense import CopyFailure, FieldPointer, Sense, SenseKey
 
 # (record, fixed format, descriptor format)
 GOLDEN = [
@@ -90,6 +90,36 @@ GOLDEN = [
     ),
 ]
 
+IN_SEGMENT = FieldPointer(20, in_cdb=False, in_segment=True)
+GOLDEN_COPY_ABORTED = [
+    (
+        Sense(0xA, 0x0000, None, IN_SEGMENT, copy_failure=CopyFailure(0x0102)),
+        "70000a000000000a" + "00000102" + "0000" + "00a00014",
+        "720a000000000014" + "02060000a0001400" + "010a0000" + "0000010200000000",
+    ),
+    # A source that is busy has no sense data.
+    (
+        Sense(0xA, 0x0D01, 0x0506, copy_failure=CopyFailure(3, 0x08)),
+        "f0000a000005060b" + "12000003" + "0d01" + "00000000" + "08",
+        "720a0d010000001c"
+        + "000a80000000000000000506"
+        + "010a0000"
+        + "0000000300000000"
+        + "0c020108",
+    ),
+    (
+        Sense(0xA, 0x0D01, copy_failure=CopyFailure(3, 2, sense.WRITE_PROTECTED, True)),
+        "70000a000000001d"
+        + "00120003"
+        + "0d01"
+        + "00000000"
+        + "02"
+        + "700007000000000a000000002700"
+        + "00000000",
+        "720a0d0100000018" + "010a0000" + "0000000300000000" + "0c0a0202" + "7207270000000000",
+    ),
+]
+
 
 @pytest.mark.parametrize(("record", "fixed", "descriptor"), GOLDEN)
 def test_record_has_its_golden_bytes_in_both_formats(
@@ -97,6 +127,23 @@ def test_record_has_its_golden_bytes_in_both_formats(
 ) -> None:
     assert record.encode().hex() == fixed
     assert record.encode(descriptor=True).hex() == descriptor
+
+
+@pytest.mark.parametrize(("record", "fixed", "descriptor"), GOLDEN_COPY_ABORTED)
+def test_aborted_copy_has_its_golden_bytes_in_both_formats(
+    record: Sense, fixed: str, descriptor: str
+) -> None:
+    assert record.encode().hex() == fixed
+    assert record.encode(descriptor=True).hex() == descriptor
+    assert Sense.decode(record.encode()).code == record.code
+
+
+def test_longest_sense_data_fit_the_room_for_them() -> None:
+    inner = sense.out_of_range(1, FieldPointer(2, 7))
+    failure = CopyFailure(0xFFFF, 2, inner, True)
+    longest = Sense(0xA, 0x0D01, 1, FieldPointer(0xFFFF, 7, False), copy_failure=failure)
+    for descriptor in (False, True):
+        assert len(longest.encode(descriptor=descriptor)) <= sense.MAX_ENCODED_LENGTH
 
 
 @pytest.mark.parametrize(("record", "fixed", "descriptor"), GOLDEN)
@@ -259,6 +306,16 @@ def test_progress_counts_in_parts_of_65536_and_never_says_all(
         (
             Sense(SenseKey.HARDWARE_ERROR, 0x5D32, deferred=True),
             "deferred HARDWARE ERROR 5D/32 ASC 5Dh ASCQ 32h",
+        ),
+        (
+            Sense(0xA, 0x0000, None, IN_SEGMENT, copy_failure=CopyFailure(3)),
+            "COPY ABORTED 00/00 NO ADDITIONAL SENSE INFORMATION (segment descriptor byte 20)"
+            " segment=3",
+        ),
+        (
+            Sense(0xA, 0x0D01, copy_failure=CopyFailure(3, 2, sense.WRITE_PROTECTED)),
+            "COPY ABORTED 0D/01 THIRD PARTY DEVICE FAILURE segment=3"
+            " [DATA PROTECT 27/00 WRITE PROTECTED]",
         ),
     ],
 )

@@ -36,6 +36,17 @@ def test_removable_and_peripheral_change_the_first_two_bytes_only() -> None:
     assert data.hex() == "7f80" + STANDARD[4:]
 
 
+def test_third_party_copy_sets_3pc_only() -> None:
+    data = vpd.standard_inquiry(
+        vendor="SCST_FIO",
+        product="disk1",
+        revision="0100",
+        is_removable=False,
+        has_third_party_copy=True,
+    )
+    assert data.hex() == "000006125b080002" + STANDARD[16:]
+
+
 def test_long_and_foreign_text_is_cut_and_replaced() -> None:
     assert vpd.ascii_field("plättchen und mehr", 8) == b"pl?ttche"
 
@@ -151,6 +162,7 @@ def test_page_codes_are_those_of_spc_and_sbc() -> None:
         "SUPPORTED_VPD_PAGES": 0x00,
         "UNIT_SERIAL_NUMBER": 0x80,
         "DEVICE_IDENTIFICATION": 0x83,
+        "THIRD_PARTY_COPY": 0x8F,
         "BLOCK_LIMITS": 0xB0,
         "BLOCK_DEVICE_CHARACTERISTICS": 0xB1,
         "LOGICAL_BLOCK_PROVISIONING": 0xB2,

@@ -9,6 +9,7 @@ from scsi_backend.servers.disk import disk
 from scsi_backend.t10 import sense
 from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.session import AbsentNexus
 from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
@@ -89,6 +90,16 @@ def test_report_luns_to_an_absent_lun_clears_the_attention_about_it(target: Targ
     assert data[:4] == bytes((0, 0, 0, 24))
     for lun in session.reported_luns():
         Initiator(session, lun).good(cdbs.TEST_UNIT_READY)
+
+
+def test_every_nexus_of_a_session_reaches_the_units_of_all(target: Target) -> None:
+    session, other = target.open_session("one"), target.open_session("two")
+    ways = tuple(session.nexuses.values())
+    assert [nexus.reachable_units() for nexus in ways] == [ways] * 3
+    assert AbsentNexus(session).reachable_units() == ways
+    assert not set(ways) & set(other.reachable_units())
+    session.close()
+    assert (session.reachable_units(), ways[0].reachable_units()) == ((), ())
 
 
 def test_closed_session_leaves_its_target_and_units(target: Target) -> None:
