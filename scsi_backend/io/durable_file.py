@@ -8,8 +8,10 @@ may not wait on the loop's thread: everything here may block for as long as the 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,8 @@ from typing import Final
 _log = logging.getLogger(__name__)
 
 _MODE: Final = 0o600
+# Whoever names a disk here by mistake shall not have it read into memory.
+MAX_BYTES: Final = 1 << 20
 
 
 class DurableFile:
@@ -35,11 +39,32 @@ class DurableFile:
             _sync_folder(each.parent)
 
     def read(self) -> bytes | None:
-        """Return the contents, None without a file; raises OSError."""
+        """Return the contents, None without a file.
+
+        Raises OSError, also for what such a file cannot be: a device, or too large.
+        """
         try:
-            return self.path.read_bytes()
+            # Opening a FIFO would wait for a writer.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        try:
+            self._check(os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES)
+        finally:
+            os.close(descriptor)
+
+    def _check(self, status: os.stat_result) -> None:
+        error = 0
+        if stat.S_ISDIR(status.st_mode):
+            error = errno.EISDIR
+        elif not stat.S_ISREG(status.st_mode):
+            error = errno.EINVAL
+        elif status.st_size > MAX_BYTES:
+            error = errno.EFBIG
+        if error:
+            raise OSError(error, os.strerror(error), str(self.path))
 
     def replace(self, data: bytes) -> None:
         """Put other contents in place of the old, durably; raises OSError."""

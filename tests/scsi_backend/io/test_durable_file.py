@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scsi_backend.io.durable_file import DurableFile
+from scsi_backend.io.durable_file import MAX_BYTES, DurableFile
 
 
 def _file(folder: Path) -> DurableFile:
@@ -171,6 +171,19 @@ def test_a_file_that_was_set_aside_is_kept_under_another_name(tmp_path: Path) ->
         assert (tmp_path / "state.damaged").read_bytes() == contents
 
 
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError):
-        DurableFile(tmp_path).read()
+def test_what_is_no_small_file_is_not_read(tmp_path: Path) -> None:
+    fifo, disk = tmp_path / "fifo", tmp_path / "disk"
+    os.mkfifo(fifo)
+    disk.touch()
+    os.truncate(disk, MAX_BYTES + 1)
+    for path, message in (
+        (tmp_path, "Is a directory"),
+        (fifo, "Invalid argument"),
+        (Path("/dev/zero"), "Invalid argument"),
+        (disk, "File too large"),
+    ):
+        with pytest.raises(OSError, match=message) as caught:
+            DurableFile(path).read()
+        assert caught.value.filename == str(path)
+    os.truncate(disk, MAX_BYTES)
+    assert DurableFile(disk).read() == bytes(MAX_BYTES)
