@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.task_set import TaskSet
@@ -106,6 +107,7 @@ class LogicalUnit:
         self.max_transfer_blocks = MAX_TRANSFER_BYTES >> self.block_shift
         # Each write is stable before its status, without FUA being asked for.
         self.is_write_through = False
+        self.medium = Medium()
         self._ports: set[TargetPort] = set()
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
@@ -260,6 +262,7 @@ class LogicalUnit:
     def detach(self, nexus: AttachedNexus) -> None:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
+        self.medium.allow_removal(nexus)
 
     def raise_unit_attention(self, sense: Sense, *, but: object = None) -> None:
         """Queue a unit attention on every nexus, ``but`` the one that caused it."""

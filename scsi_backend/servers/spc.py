@@ -13,6 +13,7 @@ from scsi_backend.servers.vital_product_data import VPD_PAGES
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.vpd import StandardInquiry
 
 
@@ -22,13 +23,18 @@ def test_unit_ready(unit: LogicalUnit, command: Command) -> None:
 
 
 def request_sense(unit: LogicalUnit, command: Command) -> None:
-    """REQUEST SENSE (SPC-5 6.39): a pending unit attention, which it clears."""
-    pending = command.nexus.take_unit_attention() or sense.NO_SENSE
+    """REQUEST SENSE (SPC-5 6.39): a pending unit attention, which it clears, or the condition."""
+    pending = command.nexus.take_unit_attention() or _condition(unit)
     descriptor = bool(fields.DESC.read(command.cdb))
     command.reply(
         pending.encode(descriptor=descriptor),
         fields.REQUEST_SENSE_ALLOCATION_LENGTH.read(command.cdb),
     )
+
+
+def _condition(unit: LogicalUnit) -> Sense:
+    """What TEST UNIT READY would say, were it sent instead."""
+    return sense.NO_SENSE if unit.medium.is_present else sense.MEDIUM_NOT_PRESENT
 
 
 def inquiry(unit: LogicalUnit, command: Command) -> None:

@@ -113,6 +113,17 @@ def test_request_sense_returns_a_unit_attention_in_the_format_asked_for_and_clea
         initiator.good(cdbs.TEST_UNIT_READY)
 
 
+def test_request_sense_tells_that_there_is_no_medium_behind_unit_attentions() -> None:
+    words = {"size_mb": "1", "removable": "1"}
+    initiator = connect(VdiskNullio("n", NullioAttributes.model_validate(words)))
+    initiator.good(cdbs.raw("1b0000000200"))
+    initiator.session.nexuses[0].establish_unit_attention(sense.MODE_PARAMETERS_CHANGED)
+    for golden in ("72062a0100000000", "72023a0000000000", "72023a0000000000"):
+        assert initiator.good(cdbs.raw("03010000fc00"), None, 252).hex() == golden
+    fixed = initiator.good(cdbs.raw("03000000fc00"), None, 252)
+    assert fixed.hex() == "700002000000000a000000003a0000000000"
+
+
 @pytest.mark.parametrize(
     ("lun", "golden"),
     [
