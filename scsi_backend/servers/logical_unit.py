@@ -273,6 +273,7 @@ class LogicalUnit:
     def reset(self) -> None:
         """Return to the state after power on, but for the medium and the commands under way."""
         self.modes.reset()
+        self.medium.allow_all()
 
     def resync_size(self) -> bool:
         """Take over the backing store's size (SCST's resync_size); tell whether it changed.

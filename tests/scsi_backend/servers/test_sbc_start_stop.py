@@ -9,6 +9,7 @@ import pytest
 
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.target.task_management import ManagementResponse, TaskManagementFunction
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
@@ -241,15 +242,39 @@ def test_whoever_logs_out_prevents_nothing_any_more(one: Initiator, other: Initi
     other.good(cdbs.raw(EJECT))
 
 
-def test_a_lost_nexus_and_a_reset_prevent_nothing_any_more(
-    unit: LogicalUnit, one: Initiator, other: Initiator
+@pytest.mark.parametrize(
+    ("function", "frees"),
+    [
+        (TaskManagementFunction.ABORT_TASK_SET, False),
+        (TaskManagementFunction.CLEAR_TASK_SET, False),
+        (TaskManagementFunction.LOGICAL_UNIT_RESET, True),
+        (TaskManagementFunction.TARGET_RESET, True),
+        (TaskManagementFunction.I_T_NEXUS_RESET, True),
+    ],
+)
+def test_a_reset_or_the_loss_of_the_nexus_ends_prevention(
+    unit: LogicalUnit, one: Initiator, function: TaskManagementFunction, frees: bool
 ) -> None:
+    responses: list[ManagementResponse] = []
+    one.good(PREVENT)
+    one.session.manage(function, 0, lambda command: False, responses.append)
+    assert responses == [ManagementResponse.FUNCTION_COMPLETE]
+    assert unit.medium.is_removal_prevented is not frees
+
+
+def test_the_loss_of_a_nexus_leaves_what_others_prevent(one: Initiator, other: Initiator) -> None:
     one.good(PREVENT)
     other.good(PREVENT)
-    unit.medium.allow_removal(one.session.nexuses[0])
-    assert_check_condition(one.send(cdbs.raw(EJECT)), "05/53/02")
-    unit.medium.allow_all()
+    one.session.manage(TaskManagementFunction.I_T_NEXUS_RESET, 0, lambda _: False, lambda _: None)
+    assert_check_condition(other.send(cdbs.raw(EJECT)), "05/53/02")
+    other.good(ALLOW)
+    other.good(cdbs.raw(EJECT))
+
+
+def test_a_reset_does_not_bring_a_medium_back(unit: LogicalUnit, one: Initiator) -> None:
     one.good(cdbs.raw(EJECT))
+    unit.reset()
+    assert_check_condition(one.send(cdbs.TEST_UNIT_READY), "02/3a/00")
 
 
 @pytest.mark.parametrize("prevent", [2, 3])

@@ -208,3 +208,10 @@ def test_reset_reaches_every_unit_of_the_target() -> None:
     for initiator in initiators:
         _expect(initiator, "06/29/03")
     assert finished == [True]
+
+
+def test_reset_gives_mode_parameters_their_values_back() -> None:
+    unit = disk(FaultyVdisk())
+    unit.modes.put(replace(unit.control, wce=False, d_sense=True, qerr=1))
+    logical_unit_reset(unit, lambda: None)
+    assert unit.control == unit.modes.default
