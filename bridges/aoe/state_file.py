@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The file in which the state of a target outlives the daemon: JSON, one file for each target.
 
-It is replaced as a whole: a crash leaves the old or the new one, never a mixture. A state that was
-not stored durably is taken back, since the change to it is refused. A file that cannot be
-understood is not overwritten, since it says who may use the disk.
+A state that was not stored durably is taken back, since the change to it is refused. A file that
+cannot be understood is not overwritten, since it says who may use the disk.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +17,11 @@ from bridges.aoe.acl import format_mac, parse_mac
 from bridges.aoe.address import Address
 from bridges.aoe.state import Save, TargetState
 from bridges.aoe.wire import MAX_CONFIG_STRING_BYTES, MAX_LIST_ENTRIES
+from scsi_backend.io.durable_file import DurableFile
 from scsi_backend.io.engine import Engine
-
-_log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
 _KEYS: Final = frozenset({"version", "config_string", "mask_list", "reserve_list"})
-_MODE: Final = 0o600
 
 
 class StateFileError(Exception):
@@ -37,8 +32,8 @@ class StateFile:
     """The file of one target in a folder."""
 
     def __init__(self, folder: Path, address: Address) -> None:
-        self.path = folder / f"{address}.json"
-        self._new = folder / f".{address}.json.new"
+        self._file = DurableFile(folder / f"{address}.json")
+        self.path = self._file.path
 
     def load(self) -> TargetState:
         """Return the state, which is empty without a file; raises StateFileError.
@@ -46,82 +41,26 @@ class StateFile:
         The folder is made if there is none.
         """
         try:
-            _make_folder(self.path.parent)
+            self._file.make_folder()
         except OSError as error:
             where = error.filename or self.path.parent
             raise StateFileError(f"{where}: {error.strerror}") from error
         try:
-            text = self.path.read_text("ascii")
-        except FileNotFoundError:
-            return TargetState()
+            data = self._file.read()
         except OSError as error:
             raise StateFileError(f"{self.path}: {error.strerror}") from error
+        if data is None:
+            return TargetState()
+        try:
+            return _parse(json.loads(data.decode("ascii")))
         except UnicodeDecodeError as error:
             raise StateFileError(f"{self.path}: expected ASCII: {error.reason}") from error
-        try:
-            return _parse(json.loads(text))
         except (ValueError, RecursionError) as error:
             raise StateFileError(f"{self.path}: {error}") from error
 
     def store(self, state: TargetState) -> None:
         """Replace the file, durably; raises OSError. May block for as long as the disk likes."""
-        before = self._read()
-        self._replace(json.dumps(_serialize(state), indent=1).encode("ascii") + b"\n")
-        try:
-            # The new name is on the disk only when the folder is.
-            _sync_folder(self.path.parent)
-        except OSError:
-            self._take_back(before)
-            raise
-
-    def _read(self) -> bytes | None:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _replace(self, data: bytes) -> None:
-        descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(self._new, self.path)
-
-    def _take_back(self, before: bytes | None) -> None:
-        try:
-            if before is None:
-                os.unlink(self.path)
-            else:
-                self._replace(before)
-        except OSError as error:
-            _log.error(
-                "%s: has a change that was refused as it could not be made durable: %s",
-                self.path,
-                error.strerror,
-            )
-        # The caller has the error that counts.
-        with suppress(OSError):
-            _sync_folder(self.path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, durably; raises OSError."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in reversed(missing):
-        _sync_folder(each.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder)) from error
-    finally:
-        os.close(descriptor)
+        self._file.replace(json.dumps(_serialize(state), indent=1).encode("ascii") + b"\n")
 
 
 def in_background(file: StateFile, engine: Engine) -> Save:

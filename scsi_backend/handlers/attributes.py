@@ -16,6 +16,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _NUMBER = re.compile(r"0x[0-9a-f]+|0[0-7]*|[1-9][0-9]*")
 # SPC-5 7.7.6.6: NAA 2, 3 and 5 have 8 bytes, NAA 6 has 16.
 _NAA = re.compile(r"[235][0-9a-f]{15}|6[0-9a-f]{31}")
+# SPC-5 7.7.6.5: 8, 12 or 16 bytes.
+_EUI_64 = re.compile(r"(?:[0-9a-f]{16}|[0-9a-f]{24}|[0-9a-f]{32})")
+# DESIGNATOR LENGTH is one byte and a multiple of four, and a null ends the name.
+_MAX_SCSI_NAME = 251
 
 # What a signed 64-bit offset has room for; clients use those.
 _MAX_SIZE_BYTES = (1 << 63) - 1
@@ -48,6 +52,12 @@ def _block_size(value: int) -> int:
     return value
 
 
+def _task_set_type(value: int) -> int:
+    if value not in (0, 1):
+        raise ValueError("expected 0 or 1")
+    return value
+
+
 def _printable(limit: int) -> AfterValidator:
     def check(value: str) -> str:
         if not 0 < len(value) <= limit or not (value.isascii() and value.isprintable()):
@@ -57,20 +67,27 @@ def _printable(limit: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _naa(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    digits = value.lower().removeprefix("0x")
-    if not _NAA.fullmatch(digits):
-        raise ValueError("expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6")
-    return bytes.fromhex(digits)
+def _hex(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        digits = value.lower().removeprefix("0x")
+        if not pattern.fullmatch(digits):
+            raise ValueError(f"expected {expected}")
+        return bytes.fromhex(digits)
+
+    return BeforeValidator(check)
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Number = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 BlockSize = Annotated[Number, AfterValidator(_block_size)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
-NaaId = Annotated[bytes, BeforeValidator(_naa)]
+TaskSetType = Annotated[Number, AfterValidator(_task_set_type)]
+NaaId = Annotated[
+    bytes, _hex(_NAA, "16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6")
+]
+Eui64Id = Annotated[bytes, _hex(_EUI_64, "16, 24 or 32 hex digits")]
 
 
 class VdiskAttributes(BaseModel):
@@ -91,7 +108,29 @@ class VdiskAttributes(BaseModel):
     prod_id: Annotated[str, _printable(16)] | None = Field(
         None, description="product identification (the device's name)"
     )
+    prod_rev_lvl: Annotated[str, _printable(4)] | None = Field(
+        None, description="product revision level (0100)"
+    )
+    t10_vend_id: Annotated[str, _printable(8)] | None = Field(
+        None, description="T10 vendor identification (SCST_FIO)"
+    )
+    vend_specific_id: Annotated[str, _printable(128)] | None = Field(
+        None, description="what follows the vendor in the designator of VPD 83h (t10_dev_id)"
+    )
+    scsi_device_name: Annotated[str, _printable(_MAX_SCSI_NAME)] | None = Field(
+        None, description="SCSI name string designator of VPD 83h"
+    )
+    eui64_id: Eui64Id | None = Field(None, description="EUI-64 designator of VPD 83h, in hex")
     naa_id: NaaId | None = Field(None, description="NAA designator of VPD 83h, in hex")
+    inq_vend_specific: Annotated[str, _printable(160)] | None = Field(
+        None, description="vendor specific INQUIRY data: from byte 36 if it fits, else from 96"
+    )
+    tst: TaskSetType = Field(
+        1, description="task set type: 1 is one for each I_T nexus, 0 one for all"
+    )
+    mode_pages_file: AbsolutePath | None = Field(
+        None, description="absolute path of the file for saved mode pages; nothing is saved without"
+    )
 
 
 class FileioAttributes(VdiskAttributes):
@@ -108,6 +147,12 @@ class FileioAttributes(VdiskAttributes):
     def _read_only_excludes_write_caching(self) -> Self:
         if self.read_only and (self.write_through or self.nv_cache):
             raise ValueError("read_only excludes write_through and nv_cache")
+        return self
+
+    @model_validator(mode="after")
+    def _mode_pages_are_not_the_disk(self) -> Self:
+        if self.mode_pages_file == self.filename:
+            raise ValueError("mode_pages_file and filename are one file")
         return self
 
 

@@ -30,7 +30,12 @@ class Identity:
     revision: str
     t10_dev_id: str
     usn: str
-    naa_id: bytes | None
+    naa_id: bytes | None = None
+    eui64_id: bytes | None = None
+    # The tail of the T10 vendor ID designator.
+    vend_specific_id: str = ""
+    scsi_device_name: str = ""
+    inq_vend_specific: bytes = b""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,8 @@ class Vdisk(ABC):
         self.is_read_only = attributes.read_only
         self.is_rotational = attributes.rotational
         self.is_removable = attributes.removable
+        # Task set type of the control mode page: 1 is one for each I_T nexus, 0 one for all.
+        self.tst = attributes.tst
         self.is_thin_provisioned = False
         # Whether a write may be lost until a flush (WCE of the caching mode page), and whether
         # a flush has anything to do.
@@ -120,13 +127,18 @@ class Vdisk(ABC):
 def _identity(name: str, vendor: str, attributes: VdiskAttributes) -> Identity:
     # As SCST: a number made from the name, so that it is stable over restarts.
     number = f"{crc32c(name.encode() + bytes(1)):x}"
+    t10_dev_id = attributes.t10_dev_id or f"{number}-{name}"[:25]
     return Identity(
-        vendor=vendor,
+        vendor=attributes.t10_vend_id or vendor,
         product=attributes.prod_id or name[:16],
-        revision=REVISION_LEVEL,
-        t10_dev_id=attributes.t10_dev_id or f"{number}-{name}"[:25],
+        revision=attributes.prod_rev_lvl or REVISION_LEVEL,
+        t10_dev_id=t10_dev_id,
         usn=attributes.usn or number,
         naa_id=attributes.naa_id,
+        eui64_id=attributes.eui64_id,
+        vend_specific_id=attributes.vend_specific_id or t10_dev_id,
+        scsi_device_name=attributes.scsi_device_name or "",
+        inq_vend_specific=(attributes.inq_vend_specific or "").encode("ascii"),
     )
 
 

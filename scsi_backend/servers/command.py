@@ -33,8 +33,12 @@ class Nexus(Protocol):
     aborted: set[Command]
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether writes through this nexus are refused for as long as it lasts."""
+
+    @property
     def is_write_protected(self) -> bool:
-        """Whether writes through this nexus are refused."""
+        """Whether writes through this nexus are refused now: read-only, or SWP."""
 
     @property
     def uses_descriptor_sense(self) -> bool:

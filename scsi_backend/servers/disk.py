@@ -6,6 +6,7 @@ from __future__ import annotations
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.extended_copy import COPY_COMMANDS
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.mode_state import ModeStore
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
 from scsi_backend.servers.sbc_format import FORMAT_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
@@ -34,6 +35,6 @@ DISK_COMMANDS = (
 )
 
 
-def disk(vdisk: Vdisk) -> LogicalUnit:
-    """Return the logical unit of an emulated disk."""
-    return LogicalUnit(vdisk, DISK_COMMANDS)
+def disk(vdisk: Vdisk, mode_store: ModeStore | None = None) -> LogicalUnit:
+    """Return the logical unit of an emulated disk; raises OSError as ``LogicalUnit``."""
+    return LogicalUnit(vdisk, DISK_COMMANDS, mode_store)

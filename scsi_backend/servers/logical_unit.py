@@ -20,11 +20,13 @@ from weakref import WeakSet
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.copy_results import CopyOperations
+from scsi_backend.servers.medium import Medium
+from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.task_set import TaskSet
-from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
+from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.opcodes import Opcode, service_action
 from scsi_backend.t10.sense import Sense
 
@@ -89,6 +91,14 @@ class Layer(IntEnum):
     OPERATION = 2
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class TargetPort:
+    """A port through which initiators can reach a logical unit."""
+
+    relative_identifier: int
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Restriction:
     """Commands that end otherwise while a state lasts: those of the rows that ``applies`` to."""
@@ -97,43 +107,24 @@ class Restriction:
     instead: Execute
 
 
-@dataclass(slots=True)
-class ControlMode:
-    """What the control mode page (0Ah) says about task sets."""
-
-    # 000b: one task set for all I_T nexuses, 001b: one for each (SCST's default).
-    tst: int = 1
-    # Which others a CHECK CONDITION aborts: 00b none, 01b the task set's, 11b the same nexus's.
-    qerr: int = 0
-    # 0h: commands run in their order, 1h: as they come.
-    queue_algorithm_modifier: int = 1
-    # Whether those that others abort end with TASK ABORTED, without a unit attention.
-    tas: bool = False
-
-    @property
-    def may_reorder(self) -> bool:
-        """Whether SIMPLE commands need not wait for each other."""
-        return self.queue_algorithm_modifier != 0
-
-
 class LogicalUnit:
-    """A device under SCSI: owns the dispatch table and the list of nexuses to notify."""
+    """A device under SCSI: owns the dispatch table and the list of nexuses to notify.
 
-    def __init__(self, vdisk: Vdisk, rows: Iterable[CommandRow]) -> None:
+    Raises OSError where saved mode parameters cannot be read.
+    """
+
+    def __init__(
+        self, vdisk: Vdisk, rows: Iterable[CommandRow], mode_store: ModeStore | None = None
+    ) -> None:
         self.vdisk = vdisk
         self.name = vdisk.name
         self.block_count = vdisk.block_count
         self.block_shift = vdisk.block_size_bytes.bit_length() - 1
         self.max_transfer_blocks = MAX_TRANSFER_BYTES >> self.block_shift
         # Each write is stable before its status, without FUA being asked for.
-        self.is_write_through = vdisk.needs_sync and not vdisk.has_volatile_cache
-        # WCE as it was configured; MODE SELECT changes ``vdisk.has_volatile_cache``.
-        self.has_volatile_cache_by_default = vdisk.has_volatile_cache
-        self.control = ControlMode()
-        # D_SENSE of the control mode page.
-        self.uses_descriptor_sense = False
-        # Whose MODE SELECT may change it.
-        self.mode_change = Turn()
+        self.is_write_through = False
+        self.medium = Medium()
+        self._ports: set[TargetPort] = set()
         # FORMAT UNIT or SANITIZE that is under way, or has failed.
         self.operation: UnitOperation | None = None
         # Those that were sent to this unit, whichever units they copy between.
@@ -148,7 +139,7 @@ class LogicalUnit:
         self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
         # Of all nexuses, where TST is zero.
         self.shared_tasks: TaskSet | None = None
-        if self.control.tst == 0:
+        if vdisk.tst == 0:
             self.shared_tasks = TaskSet(self._outstanding, self.recompose_nexuses)
         self._is_locked = False
         self._restrictions: dict[Layer, Restriction] = {}
@@ -161,6 +152,9 @@ class LogicalUnit:
         self._restricted_dispatch: Sequence[Execute] | None = None
         if vdisk.is_read_only:
             self.restrict(Layer.WRITE_PROTECTION, WRITE_PROTECTION)
+        default = ModeValues(wce=vdisk.has_volatile_cache, tst=vdisk.tst)
+        self.modes = ModeState(vdisk.name, default, self._apply_modes, vdisk.sync, mode_store)
+        self._apply_modes(self.modes.current)
 
     @property
     def rows(self) -> Mapping[int, Sequence[CommandRow]]:
@@ -193,6 +187,34 @@ class LogicalUnit:
     def is_write_protected(self) -> bool:
         """Whether nobody may write: a read-only device, or SWP of the control mode page."""
         return Layer.WRITE_PROTECTION in self._restrictions
+
+    @property
+    def control(self) -> ModeValues:
+        """The values of the control mode page that are in force."""
+        return self.modes.current
+
+    @property
+    def uses_descriptor_sense(self) -> bool:
+        """D_SENSE of the control mode page."""
+        return self.modes.current.d_sense
+
+    def _apply_modes(self, values: ModeValues) -> None:
+        self.vdisk.has_volatile_cache = values.wce
+        self.is_write_through = self.vdisk.needs_sync and not values.wce
+        if not self.vdisk.is_read_only and values.swp != self.is_write_protected:
+            protection = SOFTWARE_WRITE_PROTECTION if values.swp else None
+            self.restrict(Layer.WRITE_PROTECTION, protection)
+        # They know of QUEUE ALGORITHM MODIFIER.
+        self.recompose_nexuses()
+
+    @property
+    def ports(self) -> Sequence[TargetPort]:
+        """The ports that lead here, by relative identifier."""
+        return sorted(self._ports)
+
+    def add_port(self, port: TargetPort) -> None:
+        """One more port leads here."""
+        self._ports.add(port)
 
     def restrict(self, layer: Layer, restriction: Restriction | None) -> None:
         """Let commands of all nexuses end otherwise from now on, or (None) as usual again.
@@ -267,6 +289,7 @@ class LogicalUnit:
     def detach(self, nexus: AttachedNexus) -> None:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
+        self.medium.allow_removal(nexus)
 
     def raise_unit_attention(self, sense: Sense, *, but: object = None) -> None:
         """Queue a unit attention on every nexus, ``but`` the one that caused it."""
@@ -276,6 +299,8 @@ class LogicalUnit:
 
     def reset(self) -> None:
         """Return to the state after power on, but for the medium and the commands under way."""
+        self.modes.reset()
+        self.medium.allow_all()
 
     def resync_size(self) -> bool:
         """Take over the backing store's size (SCST's resync_size); tell whether it changed.
@@ -323,4 +348,10 @@ def write_protected(command: Command) -> None:
     command.check_condition(sense_data.WRITE_PROTECTED)
 
 
+def software_write_protected(command: Command) -> None:
+    """The table's entry for writing commands while SWP of the control mode page is set."""
+    command.check_condition(sense_data.SOFTWARE_WRITE_PROTECTED)
+
+
 WRITE_PROTECTION = Restriction(lambda row: row.writes_medium, write_protected)
+SOFTWARE_WRITE_PROTECTION = Restriction(lambda row: row.writes_medium, software_write_protected)

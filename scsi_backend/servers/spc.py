@@ -11,29 +11,32 @@ from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.vital_product_data import VPD_PAGES
 from scsi_backend.t10 import cdb as fields
-from scsi_backend.t10 import sense, vpd
+from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.vpd import StandardInquiry
 
 
 def test_unit_ready(unit: LogicalUnit, command: Command) -> None:
-    """TEST UNIT READY (SPC-5 6.46): an emulated disk is ready while it exists."""
+    """TEST UNIT READY (SPC-5 6.46): ready, unless a restriction of the unit answers instead."""
     command.complete()
 
 
-def request_sense(unit: LogicalUnit | None, command: Command) -> None:
-    """REQUEST SENSE (SPC-5 6.39): returns and clears a pending unit attention.
-
-    Without one it tells of an operation that is under way or has failed.
-    """
-    pending = command.nexus.take_unit_attention()
-    if pending is None:
-        operation = None if unit is None else unit.operation
-        pending = sense.NO_SENSE if operation is None else operation.sense
+def request_sense(unit: LogicalUnit, command: Command) -> None:
+    """REQUEST SENSE (SPC-5 6.39): a pending unit attention, which it clears, or the condition."""
+    pending = command.nexus.take_unit_attention() or _condition(unit)
     descriptor = bool(fields.DESC.read(command.cdb))
     command.reply(
         pending.encode(descriptor=descriptor),
         fields.REQUEST_SENSE_ALLOCATION_LENGTH.read(command.cdb),
     )
+
+
+def _condition(unit: LogicalUnit) -> Sense:
+    """What TEST UNIT READY would say, were it sent instead."""
+    if unit.operation is not None:
+        return unit.operation.sense
+    return sense.NO_SENSE if unit.medium.is_present else sense.MEDIUM_NOT_PRESENT
 
 
 def inquiry(unit: LogicalUnit, command: Command) -> None:
@@ -42,20 +45,25 @@ def inquiry(unit: LogicalUnit, command: Command) -> None:
     check_inquiry(cdb)
     allocation_length = fields.INQUIRY_ALLOCATION_LENGTH.read(cdb)
     if not fields.EVPD.read(cdb):
-        identity = unit.vdisk.identity
-        data = vpd.standard_inquiry(
-            vendor=identity.vendor,
-            product=identity.product,
-            revision=identity.revision,
-            is_removable=unit.vdisk.is_removable,
-            has_third_party_copy=Opcode.EXTENDED_COPY in unit.rows,
-        )
-        command.reply(data, allocation_length)
+        command.reply(_standard_inquiry(unit), allocation_length)
         return
     row = VPD_PAGES.get(fields.INQUIRY_PAGE_CODE.read(cdb))
     if row is None or not row.applies(unit):
         raise CheckCondition(fields.INQUIRY_PAGE_CODE.invalid())
     command.reply(row.build(unit, command.nexus), allocation_length)
+
+
+def _standard_inquiry(unit: LogicalUnit) -> bytes:
+    identity = unit.vdisk.identity
+    return StandardInquiry(
+        vendor=identity.vendor,
+        product=identity.product,
+        revision=identity.revision,
+        vendor_specific=identity.inq_vend_specific,
+        is_removable=unit.vdisk.is_removable,
+        is_multiport=len(unit.ports) > 1,
+        has_third_party_copy=Opcode.EXTENDED_COPY in unit.rows,
+    ).serialize()
 
 
 def check_inquiry(cdb: bytes) -> None:

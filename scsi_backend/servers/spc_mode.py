@@ -6,7 +6,7 @@ Changing them is spc_mode_select.py's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -16,46 +16,89 @@ from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import mode_pages, sense
 from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl
+from scsi_backend.t10.mode_values import CHANGEABLE, ModeValues, Parameter
 from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.vpd import ROTATION_RATE_RPM
 
 
 @dataclass(frozen=True, slots=True)
 class ModePageRow:
-    """A page as it is, as it was configured, and which of its bits a nexus may change."""
+    """A page: its bytes with what can be changed left zero, and what can be changed."""
 
-    current: Callable[[LogicalUnit], bytes]
-    default: Callable[[LogicalUnit], bytes]
-    changeable: Callable[[LogicalUnit, Nexus], bytes]
+    build: Callable[[LogicalUnit], bytes]
+    parameters: Sequence[Parameter] = ()
+
+    def with_values(self, unit: LogicalUnit, values: ModeValues) -> bytes:
+        """The page as MODE SENSE shows it, with PS set if it can be saved."""
+        page = bytearray(self.build(unit))
+        for parameter in self.parameters:
+            parameter.field.write(page, int(getattr(values, parameter.name)))
+        return bytes(self._marked(unit, page))
+
+    def changeable(self, unit: LogicalUnit, nexus: Nexus) -> bytes:
+        """The mask of the bits that the nexus may change, behind the page's header."""
+        built = self.build(unit)
+        header_bytes = 4 if built[0] & mode_pages.SPF_BIT else 2
+        mask = bytearray(built[:header_bytes]).ljust(len(built), b"\0")
+        for parameter in self.parameters:
+            if _may_change(unit, nexus, parameter):
+                parameter.field.write(mask, (1 << parameter.field.width) - 1)
+        return bytes(self._marked(unit, mask))
+
+    def _marked(self, unit: LogicalUnit, page: bytearray) -> bytearray:
+        if self.parameters and unit.modes.can_save:
+            page[0] |= mode_pages.PS_BIT
+        return page
 
 
-def _caching(unit: LogicalUnit) -> bytes:
-    return mode_pages.caching_page(wce=unit.vdisk.has_volatile_cache)
+def _may_change(unit: LogicalUnit, nexus: Nexus, parameter: Parameter) -> bool:
+    # Whoever may not write decides nothing about the writes of others. As SCST: WCE can be changed
+    # unless nv_cache makes a flush needless.
+    return not nexus.is_read_only and (parameter.name != "wce" or unit.vdisk.needs_sync)
 
 
-def _default_caching(unit: LogicalUnit) -> bytes:
-    return mode_pages.caching_page(wce=unit.has_volatile_cache_by_default)
+def _error_recovery(unit: LogicalUnit) -> bytes:
+    return mode_pages.read_write_error_recovery_page(
+        reports_thresholds=unit.vdisk.is_thin_provisioned
+    )
 
 
-def _changeable_caching(unit: LogicalUnit, nexus: Nexus) -> bytes:
-    # As SCST: WCE, unless nv_cache makes a flush needless. Whoever may not write decides nothing
-    # about the writes of others.
-    may_change = unit.vdisk.needs_sync and not nexus.is_write_protected
-    return mode_pages.caching_page(wce=may_change)
+def _format_device(unit: LogicalUnit) -> bytes:
+    return mode_pages.format_device_page(
+        block_size_bytes=unit.vdisk.block_size_bytes, is_removable=unit.vdisk.is_removable
+    )
+
+
+def _geometry(unit: LogicalUnit) -> bytes:
+    return mode_pages.rigid_disk_geometry_page(
+        block_count=unit.block_count,
+        rotation_rate_rpm=ROTATION_RATE_RPM if unit.vdisk.is_rotational else 0,
+    )
 
 
 def _control(unit: LogicalUnit) -> bytes:
-    # TST=001b: each I_T nexus has a task set of its own, SCST's default.
-    return mode_pages.control_page(tst=1, d_sense=False, swp=False)
+    return mode_pages.control_page(tst=unit.control.tst)
 
 
-def _nothing_in_control(unit: LogicalUnit, nexus: Nexus) -> bytes:
-    return mode_pages.changeable_mask(_control(unit))
-
-
-MODE_PAGES: Mapping[int, ModePageRow] = MappingProxyType(
+# By code and subpage code, ascending.
+MODE_PAGES: Mapping[tuple[int, int], ModePageRow] = MappingProxyType(
     {
-        ModePage.CACHING: ModePageRow(_caching, _default_caching, _changeable_caching),
-        ModePage.CONTROL: ModePageRow(_control, _control, _nothing_in_control),
+        (ModePage.READ_WRITE_ERROR_RECOVERY, 0): ModePageRow(_error_recovery),
+        (ModePage.DISCONNECT_RECONNECT, 0): ModePageRow(
+            lambda unit: mode_pages.disconnect_reconnect_page()
+        ),
+        (ModePage.FORMAT_DEVICE, 0): ModePageRow(_format_device),
+        (ModePage.RIGID_DISK_GEOMETRY, 0): ModePageRow(_geometry),
+        (ModePage.CACHING, 0): ModePageRow(
+            lambda unit: mode_pages.caching_page(), CHANGEABLE[ModePage.CACHING]
+        ),
+        (ModePage.CONTROL, 0): ModePageRow(_control, CHANGEABLE[ModePage.CONTROL]),
+        (ModePage.CONTROL, mode_pages.CONTROL_EXTENSION_SUBPAGE): ModePageRow(
+            lambda unit: mode_pages.control_extension_page()
+        ),
+        (ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL, 0): ModePageRow(
+            lambda unit: mode_pages.informational_exceptions_control_page()
+        ),
     }
 )
 
@@ -90,24 +133,30 @@ def _mode_header(unit: LogicalUnit, command: Command, *, is_long_lba: bool) -> M
 
 
 def _mode_pages(unit: LogicalUnit, command: Command) -> bytes:
-    cdb = command.cdb
-    control = PageControl(fields.PAGE_CONTROL.read(cdb))
-    if control is PageControl.SAVED:
+    control = PageControl(fields.PAGE_CONTROL.read(command.cdb))
+    if control is PageControl.SAVED and not unit.modes.can_save:
         raise CheckCondition(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
-    if fields.SUBPAGE_CODE.read(cdb):
-        raise CheckCondition(fields.SUBPAGE_CODE.invalid())
-    code = fields.MODE_PAGE_CODE.read(cdb)
-    if code == ModePage.ALL:
-        rows = [MODE_PAGES[known] for known in sorted(MODE_PAGES)]
-    elif code in MODE_PAGES:
-        rows = [MODE_PAGES[code]]
-    else:
-        raise CheckCondition(fields.MODE_PAGE_CODE.invalid())
+    rows = _rows(command.cdb)
     if control is PageControl.CHANGEABLE:
         return b"".join(row.changeable(unit, command.nexus) for row in rows)
-    if control is PageControl.DEFAULT:
-        return b"".join(row.default(unit) for row in rows)
-    return b"".join(row.current(unit) for row in rows)
+    values = {
+        PageControl.CURRENT: unit.modes.current,
+        PageControl.DEFAULT: unit.modes.default,
+        PageControl.SAVED: unit.modes.saved,
+    }[control]
+    return b"".join(row.with_values(unit, values) for row in rows)
+
+
+def _rows(cdb: bytes) -> list[ModePageRow]:
+    """The pages that a CDB asks for."""
+    code, subpage = fields.MODE_PAGE_CODE.read(cdb), fields.SUBPAGE_CODE.read(cdb)
+    of_code = [key for key in MODE_PAGES if code in (key[0], ModePage.ALL)]
+    if not of_code:
+        raise CheckCondition(fields.MODE_PAGE_CODE.invalid())
+    found = [key for key in of_code if subpage in (key[1], mode_pages.ALL_SUBPAGES)]
+    if not found or (code == ModePage.ALL and subpage not in (0, mode_pages.ALL_SUBPAGES)):
+        raise CheckCondition(fields.SUBPAGE_CODE.invalid())
+    return [MODE_PAGES[key] for key in found]
 
 
 def _row(opcode: Opcode, function: Callable[[LogicalUnit, Command], None]) -> CommandRow:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MODE SELECT (SPC-5 6.12, 6.13): what may be changed is WCE of the caching mode page.
+"""MODE SELECT (SPC-5 6.12, 6.13): what may be changed is in t10/mode_values.py.
 
 The whole parameter list is checked before anything of it takes effect. A value that cannot be
 changed may be sent as it is, since initiators send back what MODE SENSE gave them.
@@ -7,19 +7,19 @@ changed may be sent as it is, since initiators send back what MODE SENSE gave th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
 from scsi_backend.servers.command import CheckCondition, Command, Nexus
-from scsi_backend.servers.errors import write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.sbc_transfer import data_out_exactly
-from scsi_backend.servers.spc_mode import MODE_PAGES
-from scsi_backend.servers.steps import Steps, run_steps
+from scsi_backend.servers.spc_mode import MODE_PAGES, ModePageRow
+from scsi_backend.servers.steps import run_steps
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import mode_pages, sense
 from scsi_backend.t10.cdb import Field
-from scsi_backend.t10.mode_pages import ModePage
+from scsi_backend.t10.mode_values import Parameter
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import invalid_field_in_parameter_list
 
@@ -58,30 +58,37 @@ class _Descriptor(NamedTuple):
 _SHORT: Final = _Descriptor(8, Field(0, 7, 32), Field(5, 7, 24))
 _LONG: Final = _Descriptor(16, Field(0, 7, 64), Field(12, 7, 32))
 
-_SPF_BIT: Final = 0x40
 _PAGE_CODE_BITS: Final = 0x3F
 
 
 def _mode_select(form: _Form, unit: LogicalUnit, command: Command) -> None:
     cdb = command.cdb
-    # Neither pages in a vendor's format, nor defaults to revert to, nor a place to save them in.
+    # Neither pages in a vendor's format, nor defaults to revert to.
     if not fields.MODE_SELECT_PF.read(cdb):
         raise CheckCondition(fields.MODE_SELECT_PF.invalid())
-    for field in (fields.MODE_SELECT_RTD, fields.MODE_SELECT_SP):
-        if field.read(cdb):
-            raise CheckCondition(field.invalid())
-    length = form.list_length.read(cdb)
-    if length == 0:
+    if fields.MODE_SELECT_RTD.read(cdb):
+        raise CheckCondition(fields.MODE_SELECT_RTD.invalid())
+    is_saved = bool(fields.MODE_SELECT_SP.read(cdb))
+    nexus = command.nexus
+    if is_saved and (nexus.is_read_only or not unit.modes.can_save):
+        raise CheckCondition(fields.MODE_SELECT_SP.invalid())
+    changes = _checked_list(form, unit, command)
+    if not changes and not is_saved:
         command.complete()
         return
+    tell = partial(unit.raise_unit_attention, sense.MODE_PARAMETERS_CHANGED, but=nexus)
+    run_steps(command, unit.modes.change(changes, is_saved=is_saved, tell=tell))
+
+
+def _checked_list(form: _Form, unit: LogicalUnit, command: Command) -> Mapping[str, int]:
+    """Check the whole parameter list; return the changeable parameters that it has."""
+    length = form.list_length.read(command.cdb)
+    if length == 0:
+        return {}
     if length < form.header_bytes:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     data = bytes(data_out_exactly(command, length))
-    wce = _checked_wce(unit, command.nexus, data, _check_header(form, unit, data))
-    if wce is None:
-        command.complete()
-    else:
-        run_steps(command, _set_write_cache(unit, command.nexus, wce))
+    return _checked_pages(unit, command.nexus, data, _check_header(form, unit, data))
 
 
 def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
@@ -109,30 +116,50 @@ def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
     return end
 
 
-def _checked_wce(unit: LogicalUnit, nexus: Nexus, data: bytes, position: int) -> bool | None:
-    """Check the pages from ``position`` on; return the WCE that they ask for, if they do."""
-    wce = None
+def _checked_pages(
+    unit: LogicalUnit, nexus: Nexus, data: bytes, position: int
+) -> Mapping[str, int]:
+    """Check the pages from ``position`` on; return the changeable parameters that they have."""
+    found: dict[str, int] = {}
     while position < len(data):
-        if data[position] & _SPF_BIT:
-            raise CheckCondition(invalid_field_in_parameter_list(position, 6))
-        code = data[position] & _PAGE_CODE_BITS
-        row = MODE_PAGES.get(code)
-        if row is None:
-            raise CheckCondition(invalid_field_in_parameter_list(position, 5))
-        current = row.current(unit)
+        row = _row_at(data, position)
+        current = row.with_values(unit, unit.modes.current)
         page = data[position : position + len(current)]
-        if len(page) > 1 and page[1] != current[1]:
-            raise CheckCondition(invalid_field_in_parameter_list(position + 1, 7))
-        if len(page) < len(current):
-            raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
+        _check_length(page, current, position)
         _check_changes(page, current, row.changeable(unit, nexus), position)
-        if code == ModePage.CACHING:
-            wce = bool(page[2] & mode_pages.WCE_BIT)
+        for parameter in row.parameters:
+            found[parameter.name] = _checked_value(parameter, page, position)
         position += len(page)
-    return wce
+    return found
+
+
+def _row_at(data: bytes, position: int) -> ModePageRow:
+    code = data[position] & _PAGE_CODE_BITS
+    subpage = 0
+    if data[position] & mode_pages.SPF_BIT:
+        if position + 1 == len(data):
+            raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
+        subpage = data[position + 1]
+    row = MODE_PAGES.get((code, subpage))
+    if row is None and not any(known == code for known, _ in MODE_PAGES):
+        raise CheckCondition(invalid_field_in_parameter_list(position, 5))
+    # The form without subpage is for subpage zero only.
+    if row is None or (data[position] & mode_pages.SPF_BIT and not subpage):
+        raise CheckCondition(invalid_field_in_parameter_list(position + 1, 7))
+    return row
+
+
+def _check_length(page: bytes, current: bytes, position: int) -> None:
+    # PAGE LENGTH is a byte, or two behind the subpage code.
+    start, end = (2, 4) if current[0] & mode_pages.SPF_BIT else (1, 2)
+    if len(page) >= end and page[start:end] != current[start:end]:
+        raise CheckCondition(invalid_field_in_parameter_list(position + start, 7))
+    if len(page) < len(current):
+        raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
 
 
 def _check_changes(page: bytes, current: bytes, changeable: bytes, position: int) -> None:
+    # What the pages begin with has been compared; PS is reserved here.
     for index in range(2, len(page)):
         refused = (page[index] ^ current[index]) & ~changeable[index]
         if refused:
@@ -140,38 +167,15 @@ def _check_changes(page: bytes, current: bytes, changeable: bytes, position: int
             raise CheckCondition(invalid_field_in_parameter_list(position + index, bit))
 
 
+def _checked_value(parameter: Parameter, page: bytes, position: int) -> int:
+    value = parameter.read(page)
+    if value not in parameter.allowed:
+        raise CheckCondition(_invalid(position, parameter.field))
+    return value
+
+
 def _invalid(base: int, field: Field) -> sense.Sense:
     return invalid_field_in_parameter_list(base + field.byte, field.msb)
-
-
-def _set_write_cache(unit: LogicalUnit, nexus: Nexus, wce: bool) -> Steps:
-    # GOOD while the flush of another such command may still fail would be a promise too early.
-    yield unit.mode_change.take
-    try:
-        yield from _change_write_cache(unit, nexus, wce)
-    finally:
-        unit.mode_change.leave()
-
-
-def _change_write_cache(unit: LogicalUnit, nexus: Nexus, wce: bool) -> Steps:
-    if wce == unit.vdisk.has_volatile_cache:
-        return
-    _put_write_cache(unit, wce)
-    result = 0
-    if not wce:
-        # What was written before is to be as stable as what is written from now on.
-        result = yield unit.vdisk.sync
-        if result < 0:
-            _put_write_cache(unit, True)
-    # Of a failure too: somebody may have looked meanwhile.
-    unit.raise_unit_attention(sense.MODE_PARAMETERS_CHANGED, but=nexus)
-    if result < 0:
-        raise CheckCondition(write_sense(result, 0))
-
-
-def _put_write_cache(unit: LogicalUnit, wce: bool) -> None:
-    unit.vdisk.has_volatile_cache = wce
-    unit.is_write_through = not wce
 
 
 MODE_SELECT_COMMANDS = (

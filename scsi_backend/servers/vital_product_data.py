@@ -10,8 +10,10 @@ from types import MappingProxyType
 from scsi_backend.servers.command import Nexus
 from scsi_backend.servers.copy_list import COPY_LIMITS
 from scsi_backend.servers.logical_unit import LogicalUnit
-from scsi_backend.t10 import vpd
+from scsi_backend.t10 import designation, vpd
+from scsi_backend.t10.designation import Association
 from scsi_backend.t10.opcodes import Opcode, Sanitize
+from scsi_backend.t10.sense import MAX_ENCODED_LENGTH
 from scsi_backend.t10.third_party_copy import third_party_copy
 from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 
@@ -44,11 +46,37 @@ def _serial(unit: LogicalUnit, nexus: Nexus) -> bytes:
 
 def _identification(unit: LogicalUnit, nexus: Nexus) -> bytes:
     identity = unit.vdisk.identity
-    return vpd.device_identification(
-        vendor=identity.vendor,
-        t10_dev_id=identity.t10_dev_id,
-        naa_id=identity.naa_id,
-        relative_target_port=nexus.relative_target_port,
+    descriptors = [
+        designation.t10_vendor_id(identity.vendor, identity.vend_specific_id),
+        designation.relative_target_port(nexus.relative_target_port),
+    ]
+    if identity.eui64_id is not None:
+        descriptors.append(designation.eui_64(identity.eui64_id))
+    if identity.naa_id is not None:
+        descriptors.append(designation.naa(identity.naa_id))
+    if identity.scsi_device_name:
+        descriptors.append(designation.scsi_device_name(identity.scsi_device_name))
+    return vpd.device_identification(descriptors)
+
+
+def _extended(unit: LogicalUnit, nexus: Nexus) -> bytes:
+    return vpd.ExtendedInquiry(
+        has_volatile_cache=unit.vdisk.needs_sync, max_sense_bytes=MAX_ENCODED_LENGTH
+    ).serialize()
+
+
+def _policy(unit: LogicalUnit, nexus: Nexus) -> bytes:
+    return vpd.mode_page_policy()
+
+
+def _ports(unit: LogicalUnit, nexus: Nexus) -> bytes:
+    vendor = unit.vdisk.identity.vendor
+    return vpd.scsi_ports(
+        (
+            port.relative_identifier,
+            designation.t10_vendor_id(vendor, port.name, Association.TARGET_PORT),
+        )
+        for port in unit.ports
     )
 
 
@@ -108,6 +136,9 @@ VPD_PAGES: Mapping[int, _Page] = MappingProxyType(
         VpdPage.SUPPORTED_VPD_PAGES: _Page(_supported),
         VpdPage.UNIT_SERIAL_NUMBER: _Page(_serial),
         VpdPage.DEVICE_IDENTIFICATION: _Page(_identification),
+        VpdPage.EXTENDED_INQUIRY_DATA: _Page(_extended),
+        VpdPage.MODE_PAGE_POLICY: _Page(_policy),
+        VpdPage.SCSI_PORTS: _Page(_ports),
         VpdPage.THIRD_PARTY_COPY: _Page(
             _third_party_copy, lambda unit: Opcode.EXTENDED_COPY in unit.rows
         ),

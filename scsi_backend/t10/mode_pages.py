@@ -1,24 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mode pages and mode parameter headers (SPC-5 6.15, 7.5; SBC-4 6.5)."""
+"""Mode parameter headers, block descriptors and mode pages (SPC-5 6.15, 7.5; SBC-4 6.5).
+
+The pages are built with those bits zero that a nexus may change: mode_values.py knows them.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
-WP_BIT = 0x80
-DPOFUA_BIT = 0x10
-WCE_BIT = 0x04
-D_SENSE_BIT = 0x04
+WP_BIT: Final = 0x80
+DPOFUA_BIT: Final = 0x10
+WCE_BIT: Final = 0x04
+# Of a page's first byte.
+PS_BIT: Final = 0x80
+SPF_BIT: Final = 0x40
 
 
 class ModePage(IntEnum):
     """Mode page codes."""
 
+    READ_WRITE_ERROR_RECOVERY = 0x01
+    DISCONNECT_RECONNECT = 0x02
+    FORMAT_DEVICE = 0x03
+    RIGID_DISK_GEOMETRY = 0x04
     CACHING = 0x08
     CONTROL = 0x0A
+    INFORMATIONAL_EXCEPTIONS_CONTROL = 0x1C
     ALL = 0x3F
+
+
+CONTROL_EXTENSION_SUBPAGE: Final = 0x01
+# Stands for all subpages of a page.
+ALL_SUBPAGES: Final = 0xFF
 
 
 class PowerCondition(IntEnum):
@@ -42,27 +58,68 @@ class PageControl(IntEnum):
     SAVED = 3
 
 
-def caching_page(*, wce: bool) -> bytes:
-    """Page 08h, 20 bytes."""
-    body = bytearray(18)
-    body[0] = WCE_BIT if wce else 0
-    return bytes((ModePage.CACHING, len(body))) + bytes(body)
+def page(code: ModePage, body: bytes) -> bytes:
+    """Put the two-byte header before a page's body."""
+    return bytes((code, len(body))) + body
 
 
-def control_page(*, tst: int, d_sense: bool, swp: bool) -> bytes:
-    """Page 0Ah, 12 bytes: TST, unrestricted reordering, no QErr, no TAS."""
+def subpage(code: ModePage, subpage_code: int, body: bytes) -> bytes:
+    """Put the four-byte header before a subpage's body."""
+    return struct.pack(">BBH", SPF_BIT | code, subpage_code, len(body)) + body
+
+
+def read_write_error_recovery_page(*, reports_thresholds: bool) -> bytes:
+    """Page 01h, 12 bytes (SBC-4 6.5.8): LBPERE, and no recovery beyond what the host does."""
     body = bytearray(10)
-    body[0] = tst << 5 | (D_SENSE_BIT if d_sense else 0)
-    body[1] = 0x10
-    body[2] = 0x08 if swp else 0
-    # BUSY TIMEOUT PERIOD: FFFFh is an unlimited period.
-    body[6:8] = b"\xff\xff"
-    return bytes((ModePage.CONTROL, len(body))) + bytes(body)
+    body[5] = 0x80 if reports_thresholds else 0
+    return page(ModePage.READ_WRITE_ERROR_RECOVERY, bytes(body))
 
 
-def changeable_mask(page: bytes) -> bytes:
-    """The page that PC=01b returns while no value can be changed: header, then zeros."""
-    return page[:2] + bytes(len(page) - 2)
+def disconnect_reconnect_page() -> bytes:
+    """Page 02h, 16 bytes (SPC-5 7.5.9): none of its limits is in force."""
+    return page(ModePage.DISCONNECT_RECONNECT, bytes(14))
+
+
+# As SCST. There is no geometry, but old software wants one.
+HEADS: Final = 255
+SECTORS_PER_TRACK: Final = 56
+_HSEC_BIT: Final = 0x40
+_RMB_BIT: Final = 0x20
+_MAX_CYLINDERS: Final = (1 << 24) - 1
+
+
+def format_device_page(*, block_size_bytes: int, is_removable: bool) -> bytes:
+    """Page 03h, 24 bytes (SBC 7.1.3.3): sectors per track, their size, interleave 1."""
+    flags = _HSEC_BIT | (_RMB_BIT if is_removable else 0)
+    body = struct.pack(">8xHHH4xB3x", SECTORS_PER_TRACK, block_size_bytes, 1, flags)
+    return page(ModePage.FORMAT_DEVICE, body)
+
+
+def rigid_disk_geometry_page(*, block_count: int, rotation_rate_rpm: int) -> bytes:
+    """Page 04h, 24 bytes (SBC 7.1.3.7); a count of cylinders that does not fit is all ones."""
+    cylinders = min(block_count // (HEADS * SECTORS_PER_TRACK), _MAX_CYLINDERS)
+    body = cylinders.to_bytes(3, "big") + struct.pack(">B14xH2x", HEADS, rotation_rate_rpm)
+    return page(ModePage.RIGID_DISK_GEOMETRY, body)
+
+
+def caching_page() -> bytes:
+    """Page 08h, 20 bytes (SBC-4 6.5.6)."""
+    return page(ModePage.CACHING, bytes(18))
+
+
+def control_page(*, tst: int) -> bytes:
+    """Page 0Ah, 12 bytes (SPC-5 7.5.10): TST, and a busy timeout period of FFFFh, unlimited."""
+    return page(ModePage.CONTROL, struct.pack(">B5xH2x", tst << 5, 0xFFFF))
+
+
+def control_extension_page() -> bytes:
+    """Subpage 0Ah/01h, 32 bytes (SPC-5 7.5.11): IALUAE, and sense data as long as they are."""
+    return subpage(ModePage.CONTROL, CONTROL_EXTENSION_SUBPAGE, b"\x01" + bytes(27))
+
+
+def informational_exceptions_control_page() -> bytes:
+    """Page 1Ch, 12 bytes (SPC-5 7.5.12): DEXCPT, since there are none to report."""
+    return page(ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL, b"\x08" + bytes(9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Builders make exact bytes from plain values; readers pick out what initiators he
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +18,9 @@ class VpdPage(IntEnum):
     SUPPORTED_VPD_PAGES = 0x00
     UNIT_SERIAL_NUMBER = 0x80
     DEVICE_IDENTIFICATION = 0x83
+    EXTENDED_INQUIRY_DATA = 0x86
+    MODE_PAGE_POLICY = 0x87
+    SCSI_PORTS = 0x88
     THIRD_PARTY_COPY = 0x8F
     BLOCK_LIMITS = 0xB0
     BLOCK_DEVICE_CHARACTERISTICS = 0xB1
@@ -32,8 +35,13 @@ _STANDARD_LENGTH = 96
 _VERSION_SPC_4 = 0x06
 _RESPONSE_DATA_FORMAT = 0x02
 _HISUP = 0x10
+_RMB = 0x80
 _3PC = 0x08
+_MULTIP = 0x10
 _CMDQUE = 0x02
+# Where vendor specific data are: these bytes, or those from the end of the standard ones.
+_VENDOR_SPECIFIC = slice(36, 56)
+_MAX_VENDOR_SPECIFIC = 160
 
 
 def ascii_field(text: str, length_bytes: int) -> bytes:
@@ -41,29 +49,41 @@ def ascii_field(text: str, length_bytes: int) -> bytes:
     return text.encode("ascii", "replace")[:length_bytes].ljust(length_bytes)
 
 
-def standard_inquiry(
-    *,
-    vendor: str,
-    product: str,
-    revision: str,
-    is_removable: bool,
-    peripheral: int = 0,
-    has_third_party_copy: bool = False,
-) -> bytes:
-    """Standard INQUIRY data of 96 bytes; ``peripheral`` is byte 0."""
-    data = bytearray(_STANDARD_LENGTH)
-    data[0] = peripheral
-    data[1] = 0x80 if is_removable else 0
-    data[2] = _VERSION_SPC_4
-    data[3] = _HISUP | _RESPONSE_DATA_FORMAT
-    data[4] = _STANDARD_LENGTH - 5
-    data[5] = _3PC if has_third_party_copy else 0
-    data[7] = _CMDQUE
-    data[8:16] = ascii_field(vendor, 8)
-    data[16:32] = ascii_field(product, 16)
-    data[32:36] = ascii_field(revision, 4)
-    data[58 : 58 + len(_VERSION_DESCRIPTORS)] = _VERSION_DESCRIPTORS
-    return bytes(data)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandardInquiry:
+    """Standard INQUIRY data (SPC-5 6.7.2); ``peripheral`` is byte 0, ``tpgs`` its two bits."""
+
+    vendor: str
+    product: str
+    revision: str
+    peripheral: int = 0
+    vendor_specific: bytes = b""
+    is_removable: bool = False
+    is_multiport: bool = False
+    has_third_party_copy: bool = False
+    tpgs: int = 0
+
+    def serialize(self) -> bytes:
+        """Return 96 bytes, or more if the vendor specific data do not fit otherwise."""
+        data = bytearray(_STANDARD_LENGTH)
+        data[0] = self.peripheral
+        data[1] = _RMB if self.is_removable else 0
+        data[2] = _VERSION_SPC_4
+        data[3] = _HISUP | _RESPONSE_DATA_FORMAT
+        data[5] = self.tpgs << 4 | (_3PC if self.has_third_party_copy else 0)
+        data[6] = _MULTIP if self.is_multiport else 0
+        data[7] = _CMDQUE
+        data[8:16] = ascii_field(self.vendor, 8)
+        data[16:32] = ascii_field(self.product, 16)
+        data[32:36] = ascii_field(self.revision, 4)
+        data[58 : 58 + len(_VERSION_DESCRIPTORS)] = _VERSION_DESCRIPTORS
+        room = _VENDOR_SPECIFIC.stop - _VENDOR_SPECIFIC.start
+        if len(self.vendor_specific) <= room:
+            data[_VENDOR_SPECIFIC] = self.vendor_specific.ljust(room, b"\0")
+        else:
+            data += self.vendor_specific[:_MAX_VENDOR_SPECIFIC]
+        data[4] = len(data) - 5
+        return bytes(data)
 
 
 def page(code: VpdPage, body: bytes, device_type: int = 0) -> bytes:
@@ -81,17 +101,49 @@ def unit_serial_number(serial: str) -> bytes:
     return page(VpdPage.UNIT_SERIAL_NUMBER, serial.encode("ascii"))
 
 
-def device_identification(
-    *, vendor: str, t10_dev_id: str, naa_id: bytes | None, relative_target_port: int
-) -> bytes:
-    """VPD 83h: T10 vendor ID, relative target port, and NAA if there is one."""
-    t10 = ascii_field(vendor, 8) + t10_dev_id.encode("ascii", "replace")
-    # Code set 2 is ASCII, 1 binary; association 0 is the logical unit, 1 the target port.
-    body = bytes((0x02, 0x01, 0, len(t10))) + t10
-    body += bytes((0x01, 0x14, 0, 4)) + struct.pack(">I", relative_target_port)
-    if naa_id is not None:
-        body += bytes((0x01, 0x03, 0, len(naa_id))) + naa_id
-    return page(VpdPage.DEVICE_IDENTIFICATION, body)
+def device_identification(descriptors: Iterable[bytes]) -> bytes:
+    """VPD 83h of designation descriptors."""
+    return page(VpdPage.DEVICE_IDENTIFICATION, b"".join(descriptors))
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedInquiry:
+    """VPD 86h (SPC-5 7.7.7): the claims made here; every other one is zero.
+
+    HEADSUP, ORDSUP, SIMPSUP: task attributes. LUICLR: REPORT LUNS clears the unit attention about
+    it on all logical units. V_SUP: there can be a volatile cache.
+    """
+
+    has_volatile_cache: bool
+    max_sense_bytes: int
+
+    _LENGTH = 0x3C
+    _TASK_ATTRIBUTES = 0x07
+    _V_SUP = 0x01
+    _LUICLR = 0x01
+
+    def serialize(self) -> bytes:
+        """Return the whole page of 64 bytes."""
+        body = bytearray(self._LENGTH)
+        body[1] = self._TASK_ATTRIBUTES
+        body[2] = self._V_SUP if self.has_volatile_cache else 0
+        body[3] = self._LUICLR
+        body[9] = self.max_sense_bytes
+        return page(VpdPage.EXTENDED_INQUIRY_DATA, bytes(body))
+
+
+def mode_page_policy() -> bytes:
+    """VPD 87h (SPC-5 7.7.11): all pages and subpages are shared by all I_T nexuses."""
+    return page(VpdPage.MODE_PAGE_POLICY, bytes.fromhex("3fff0000"))
+
+
+def scsi_ports(ports: Iterable[tuple[int, bytes]]) -> bytes:
+    """VPD 88h (SPC-5 7.7.14): target ports by relative identifier and designation descriptors."""
+    body = b""
+    for identifier, descriptors in ports:
+        # There is no initiator port transport ID.
+        body += struct.pack(">2xH2xH2xH", identifier, 0, len(descriptors)) + descriptors
+    return page(VpdPage.SCSI_PORTS, body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ def _inquiry(command: Command) -> None:
     check_inquiry(command.cdb)
     if fields.EVPD.read(command.cdb):
         raise CheckCondition(sense.LUN_NOT_SUPPORTED)
-    data = vpd.standard_inquiry(
+    data = vpd.StandardInquiry(
         vendor="SCST_BR",
         product="NO LUN",
         revision="",
-        is_removable=False,
         peripheral=vpd.QUALIFIER_NOT_CAPABLE,
-    )
+    ).serialize()
     command.reply(data[:36], fields.INQUIRY_ALLOCATION_LENGTH.read(command.cdb))
 
 

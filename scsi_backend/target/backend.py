@@ -7,18 +7,21 @@ targets is one logical unit.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
-from scsi_backend.io.engine import WholeEngine
+from scsi_backend.io.engine import Engine, WholeEngine
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.mode_pages_file import ModePagesFile
 from scsi_backend.target.target import Target, TargetError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ class Backend:
         self.sgv = SgvCache()
         self._devices: dict[str, LogicalUnit] = {}
         self._targets: dict[tuple[str, str], Target] = {}
+        # Whose device each mode pages file is.
+        self._mode_pages_files: dict[Path, str] = {}
 
     @property
     def devices(self) -> Mapping[str, LogicalUnit]:
@@ -55,9 +60,28 @@ class Backend:
         """Open a device (SCST's add_device); raises OSError or TargetError."""
         if name in self._devices:
             raise TargetError(f"device {name} exists already")
-        unit = disk(HANDLERS[handler].open(name, attributes, self.engine.for_device()))
+        engine = self.engine.for_device()
+        store = self._mode_store(attributes, engine)
+        vdisk = HANDLERS[handler].open(name, attributes, engine)
+        try:
+            unit = disk(vdisk, store)
+        except BaseException:
+            vdisk.close()
+            raise
         self._devices[name] = unit
+        if store is not None:
+            self._mode_pages_files[store.path] = name
         return unit
+
+    def _mode_store(self, attributes: VdiskAttributes, engine: Engine) -> ModePagesFile | None:
+        if attributes.mode_pages_file is None:
+            return None
+        path = Path(attributes.mode_pages_file).resolve()
+        owner = self._mode_pages_files.get(path)
+        if owner is not None:
+            message = f"expected a file of its own, not that of device {owner}"
+            raise OSError(errno.EBUSY, message, str(path))
+        return ModePagesFile(path, engine)
 
     def add_target(self, driver: str, name: str) -> Target:
         """Make a target, disabled and without LUNs; raises TargetError."""
@@ -91,6 +115,7 @@ class Backend:
         is_flushed = len(results) == len(self._devices) and not any(results.values())
         self._devices.clear()
         self._targets.clear()
+        self._mode_pages_files.clear()
         return is_flushed
 
 

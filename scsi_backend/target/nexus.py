@@ -64,6 +64,11 @@ class ItlNexus:
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether the LUN or the device is read-only."""
+        return self._is_read_only or self.unit.vdisk.is_read_only
+
+    @property
     def is_write_protected(self) -> bool:
         """Whether writes through this nexus are refused."""
         return self._is_read_only or self.unit.is_write_protected

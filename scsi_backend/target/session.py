@@ -90,6 +90,7 @@ class Session:
 class AbsentNexus:
     """Stands for a LUN without logical unit while one command for it is answered."""
 
+    is_read_only = False
     is_write_protected = False
     uses_descriptor_sense = False
 

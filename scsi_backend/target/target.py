@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from scsi_backend.servers.logical_unit import TargetPort
 from scsi_backend.target.lun_map import MAX_LUN, LunEntry
 from scsi_backend.target.session import Session
 
@@ -42,6 +43,7 @@ class Target:
         if lun in self._luns:
             raise TargetError(f"LUN {lun} is mapped already")
         self._luns[lun] = entry
+        entry.unit.add_port(TargetPort(self.relative_target_port, f"{self.driver}/{self.name}"))
 
     def open_session(self, initiator_name: str) -> Session:
         """Log an initiator in; raises TargetError while the target is not enabled."""

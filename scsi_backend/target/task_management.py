@@ -124,6 +124,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
     units: list[LogicalUnit] = []
     for nexus in nexuses:
         aborted += _abort([nexus], nexus, nexus.unit)
+        nexus.unit.medium.allow_removal(nexus)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
         units.append(nexus.unit)
     _when_ended(aborted, finished)

@@ -38,11 +38,12 @@ LISTEN_TERMS = "allow, deny, max_connections, tls"
 NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
 AOE_TARGET = "LUN, allow, deny, durable, enabled, in_band_editing, interface, "
 AOE_TARGET += "reservation_conflict, write_cache_control"
-FILEIO = "blocksize, filename, naa_id, nv_cache, prod_id, read_only, removable, rotational, "
-FILEIO += "t10_dev_id, thin_provisioned, usn, write_through"
-NULLIO = (
-    "blocksize, naa_id, prod_id, read_only, removable, rotational, size, size_mb, t10_dev_id, usn"
-)
+FILEIO = "blocksize, eui64_id, filename, inq_vend_specific, mode_pages_file, naa_id, nv_cache, "
+FILEIO += "prod_id, prod_rev_lvl, read_only, removable, rotational, scsi_device_name, t10_dev_id, "
+FILEIO += "t10_vend_id, thin_provisioned, tst, usn, vend_specific_id, write_through"
+NULLIO = "blocksize, eui64_id, inq_vend_specific, mode_pages_file, naa_id, prod_id, prod_rev_lvl, "
+NULLIO += "read_only, removable, rotational, scsi_device_name, size, size_mb, t10_dev_id, "
+NULLIO += "t10_vend_id, tst, usn, vend_specific_id"
 
 TOP = [
     ("HANDLERS x {\n}", 1, "unknown word 'HANDLERS': expected one of HANDLER, TARGET_DRIVER"),

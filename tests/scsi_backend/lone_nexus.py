@@ -12,6 +12,7 @@ from scsi_backend.t10.sense import Sense
 class LoneNexus:
     """Records what commands tell their nexus."""
 
+    is_read_only = False
     is_write_protected = False
     uses_descriptor_sense = False
     relative_target_port = 1

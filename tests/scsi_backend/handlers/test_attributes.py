@@ -12,7 +12,16 @@ EXPECTED_FLAG = "expected 0 or 1"
 EXPECTED_NUMBER = "expected a number"
 EXPECTED_NAA = "expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6"
 FLAGS = ["read_only", "rotational", "removable", "write_through", "nv_cache", "thin_provisioned"]
-TEXTS = [("t10_dev_id", 25), ("usn", 20), ("prod_id", 16)]
+TEXTS = [
+    ("t10_dev_id", 25),
+    ("usn", 20),
+    ("prod_id", 16),
+    ("prod_rev_lvl", 4),
+    ("t10_vend_id", 8),
+    ("vend_specific_id", 128),
+    ("scsi_device_name", 251),
+    ("inq_vend_specific", 160),
+]
 
 
 def fileio(**words: str) -> FileioAttributes:
@@ -40,7 +49,15 @@ def test_defaults_are_scsts() -> None:
         "t10_dev_id": None,
         "usn": None,
         "prod_id": None,
+        "prod_rev_lvl": None,
+        "t10_vend_id": None,
+        "vend_specific_id": None,
+        "scsi_device_name": None,
+        "eui64_id": None,
         "naa_id": None,
+        "inq_vend_specific": None,
+        "tst": 1,
+        "mode_pages_file": None,
     }
     nullio = NullioAttributes.model_validate({})
     assert (nullio.blocksize, nullio.size_bytes) == (512, 2748779069440)
@@ -88,13 +105,31 @@ def test_file_name_is_an_absolute_path() -> None:
         assert refusal(FileioAttributes, {"filename": word}) == ["expected an absolute path"]
 
 
+def test_mode_pages_file_is_an_absolute_path() -> None:
+    assert fileio(mode_pages_file="/var/lib/modes/disk").mode_pages_file == "/var/lib/modes/disk"
+    for word in ("modes", ""):
+        assert refusal(NullioAttributes, {"mode_pages_file": word}) == ["expected an absolute path"]
+
+
+def test_mode_pages_are_not_kept_in_the_disk() -> None:
+    words = {"filename": "/disk", "mode_pages_file": "/disk"}
+    assert refusal(FileioAttributes, words) == ["mode_pages_file and filename are one file"]
+
+
+@pytest.mark.parametrize(("word", "value"), [("0", 0), ("1", 1), ("0x1", 1)])
+def test_task_set_type_is_0_or_1(word: str, value: int) -> None:
+    assert fileio(tst=word).tst == value
+    for other in ("2", "7"):
+        assert refusal(NullioAttributes, {"tst": other}) == ["expected 0 or 1"]
+
+
 def test_file_name_is_required() -> None:
     assert refusal(FileioAttributes, {}) == ["Field required"]
 
 
 @pytest.mark.parametrize(("name", "limit"), TEXTS)
 def test_text_up_to_its_limit_is_accepted(name: str, limit: int) -> None:
-    for word in ("a", "with blank", "~" * limit):
+    for word in ("a", "w b", "~" * limit):
         assert getattr(fileio(**{name: word}), name) == word
 
 
@@ -138,6 +173,17 @@ def test_naa_designator_of_its_format_is_accepted(word: str) -> None:
 )
 def test_any_other_naa_designator_is_refused(word: str) -> None:
     assert refusal(FileioAttributes, {"filename": "/disk", "naa_id": word}) == [EXPECTED_NAA]
+
+
+@pytest.mark.parametrize("word", ["0011223344556677", "0x" + "aB" * 12, "01" * 16])
+def test_eui_64_designator_of_8_12_or_16_bytes_is_accepted(word: str) -> None:
+    assert fileio(eui64_id=word).eui64_id == bytes.fromhex(word.removeprefix("0x"))
+
+
+@pytest.mark.parametrize("word", ["", "0x", "00" * 7, "00" * 10, "00" * 17, "0" * 15 + "g"])
+def test_any_other_eui_64_designator_is_refused(word: str) -> None:
+    message = "expected 16, 24 or 32 hex digits"
+    assert refusal(FileioAttributes, {"filename": "/disk", "eui64_id": word}) == [message]
 
 
 @pytest.mark.parametrize("name", ["write_through", "nv_cache"])

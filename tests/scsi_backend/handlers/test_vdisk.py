@@ -26,7 +26,10 @@ def test_crc_is_castagnolis() -> None:
 
 def test_identity_is_made_from_the_name_and_stable() -> None:
     number = f"{crc32c(b'disk1' + bytes(1)):x}"
-    expected = Identity("SCST_FIO", "disk1", "0100", f"{number}-disk1", number, None)
+    t10_dev_id = f"{number}-disk1"
+    expected = Identity(
+        "SCST_FIO", "disk1", "0100", t10_dev_id, number, vend_specific_id=t10_dev_id
+    )
     assert nullio("disk1").identity == expected
     assert nullio("disk2").identity.usn != number
 
@@ -39,8 +42,27 @@ def test_long_name_is_cut_to_the_fields_of_inquiry() -> None:
 
 def test_identity_given_by_attributes_is_used() -> None:
     words = {"prod_id": "p", "t10_dev_id": "t", "usn": "u", "naa_id": "5000c50000000001"}
-    expected = Identity("SCST_FIO", "p", "0100", "t", "u", bytes.fromhex("5000c50000000001"))
+    words |= {"prod_rev_lvl": "7", "t10_vend_id": "v", "vend_specific_id": "s"}
+    words |= {"scsi_device_name": "iqn.x", "eui64_id": "0011223344556677"}
+    words |= {"inq_vend_specific": "more"}
+    expected = Identity(
+        vendor="v",
+        product="p",
+        revision="7",
+        t10_dev_id="t",
+        usn="u",
+        naa_id=bytes.fromhex("5000c50000000001"),
+        eui64_id=bytes.fromhex("0011223344556677"),
+        vend_specific_id="s",
+        scsi_device_name="iqn.x",
+        inq_vend_specific=b"more",
+    )
     assert nullio("disk", **words).identity == expected
+
+
+@pytest.mark.parametrize("tst", ["0", "1"])
+def test_task_set_type_follows_the_attribute(tst: str) -> None:
+    assert nullio("disk", tst=tst).tst == int(tst)
 
 
 @pytest.mark.parametrize(("block_size_bytes", "blocks"), [(512, 8), (4096, 1)])

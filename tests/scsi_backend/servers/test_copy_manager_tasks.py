@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
@@ -156,8 +157,8 @@ def test_copy_may_be_ordered_itself(attribute: TaskAttribute) -> None:
 def test_copy_goes_on_where_commands_run_in_their_order() -> None:
     source, destination, session = two(2 * MIB_BLOCKS)
     for nexus in session.nexuses.values():
-        nexus.unit.control.queue_algorithm_modifier = 0
-        nexus.recompose()
+        unit = nexus.unit
+        unit.modes.put(replace(unit.control, queue_algorithm_modifier=0))
     assert_good(copy(session, once(segment(0, 1, 2 * MIB_BLOCKS, 0, 0))))
     assert destination.data == source.data
 
@@ -201,7 +202,8 @@ def test_qerr_does_not_have_a_copy_aborted_by_its_own_read(qerr: int) -> None:
     source, _, session = two()
     source.faults.errno_at[0] = errno.EIO
     source.immediate_bytes, source.is_held = NOT_NOW, True
-    session.nexuses[0].unit.control.qerr = qerr
+    unit = session.nexuses[0].unit
+    unit.modes.put(replace(unit.control, qerr=qerr))
     pending = start(session, once(segment(0, 1, 1, 0, 0)))
     other = Initiator(session).start(cdbs.block(cdbs.READ, 16, 5, 1), None, 512)
     source.release_all()

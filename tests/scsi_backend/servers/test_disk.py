@@ -24,6 +24,7 @@ GOLDEN = """
 1A -  MODE SENSE(6)          -
 1B -  START STOP UNIT        -
 1D -  SEND DIAGNOSTIC        -
+1E -  PREVENT ALLOW MEDIUM REMOVAL -
 25 -  READ CAPACITY(10)      -
 28 -  READ(10)               -
 2A -  WRITE(10)              writes

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -171,7 +172,8 @@ def test_details_are_dropped_when_asked_for_with_no_room(initiator: Initiator) -
 
 
 def test_details_are_in_the_format_that_d_sense_selects(initiator: Initiator) -> None:
-    initiator.session.nexuses[0].unit.uses_descriptor_sense = True
+    unit = initiator.session.nexuses[0].unit
+    unit.modes.put(replace(unit.control, d_sense=True))
     copy(initiator, one_block(64))
     golden = "720a0000000000" + "14" + "02060000a0001400" + "010a0000" + "0000000000000000"
     assert ask(initiator, DETAILS) == "00000054" + "00" * 52 + "02" + "00" + "001c" + golden

@@ -15,11 +15,14 @@ from scsi_backend.servers.logical_unit import (
     Layer,
     LogicalUnit,
     Restriction,
+    TargetPort,
     invalid_opcode,
+    software_write_protected,
     write_protected,
 )
 from scsi_backend.t10 import sense
 from scsi_backend.t10.additional_sense import AdditionalSense
+from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
 from tests.scsi_backend.fakes import FaultyVdisk
@@ -187,6 +190,38 @@ def test_whoever_caused_a_change_need_not_hear_of_it() -> None:
         unit.attach(nexus)
     unit.raise_unit_attention(sense.MODE_PARAMETERS_CHANGED, but=first)
     assert [first.heard, second.heard] == [[], [sense.MODE_PARAMETERS_CHANGED]]
+
+
+def test_ports_are_listed_once_by_relative_identifier() -> None:
+    unit = disk(FaultyVdisk())
+    assert list(unit.ports) == []
+    far, near = TargetPort(9, "nbd/far"), TargetPort(2, "nbd/near")
+    for port in (far, near, TargetPort(9, "nbd/far")):
+        unit.add_port(port)
+    assert list(unit.ports) == [near, far]
+
+
+def test_software_write_protection_is_laid_over_the_writing_opcodes() -> None:
+    unit = LogicalUnit(FaultyVdisk(), ROWS)
+    unit.modes.put(ModeValues(wce=True, swp=True))
+    table = unit.dispatch_in_force
+    protected = {opcode for opcode, entry in enumerate(table) if entry is software_write_protected}
+    assert unit.is_write_protected
+    assert protected == {0x2A}
+    unit.modes.put(ModeValues(wce=True))
+    assert unit.dispatch_in_force is unit.dispatch
+
+
+def test_modes_are_those_of_the_vdisk_until_they_are_changed() -> None:
+    vdisk = FaultyVdisk()
+    unit = disk(vdisk)
+    assert unit.control == ModeValues(wce=True)
+    unit.modes.put(ModeValues(wce=False, d_sense=True))
+    assert (vdisk.has_volatile_cache, unit.is_write_through) == (False, True)
+    assert unit.uses_descriptor_sense
+    unit.reset()
+    assert (vdisk.has_volatile_cache, unit.is_write_through) == (True, False)
+    assert not unit.uses_descriptor_sense
 
 
 def test_new_size_is_taken_over_and_told() -> None:

@@ -56,6 +56,26 @@ def test_removable_medium_sets_rmb() -> None:
     assert data[1] == 0x80
 
 
+def test_unit_behind_several_ports_says_so() -> None:
+    unit = disk(FaultyVdisk())
+    first, second = Target("nbd", "t", 1), Target("aoe", "e1.1", 2)
+    first.is_enabled = True
+    first.add_lun(0, LunEntry(unit))
+    initiator = Initiator(first.open_session("i"))
+    assert initiator.good(cdbs.raw("120000006000"), None, 96)[6] == 0x00
+    second.add_lun(0, LunEntry(unit))
+    assert initiator.good(cdbs.raw("120000006000"), None, 96)[6] == 0x10
+
+
+def test_identity_of_the_attributes_is_in_the_inquiry_data() -> None:
+    words = {"size_mb": "1", "t10_vend_id": "ACME", "prod_id": "Disk", "prod_rev_lvl": "7a"}
+    words |= {"inq_vend_specific": "bay 3"}
+    vdisk = VdiskNullio("n", NullioAttributes.model_validate(words))
+    data = connect(vdisk).good(cdbs.raw("120000010000"), None, 256)
+    assert data[8:36] == b"ACME    " + b"Disk            " + b"7a  "
+    assert data[36:58] == b"bay 3".ljust(22, b"\0")
+
+
 @pytest.mark.parametrize(
     ("cdb", "at"),
     [
@@ -78,6 +98,30 @@ def test_request_sense_with_nothing_pending_is_no_sense(initiator: Initiator) ->
     descriptor = initiator.good(cdbs.raw("03010000fc00"), None, 252)
     assert descriptor.hex() == "7200000000000000"
     assert initiator.good(cdbs.raw("030000000400"), None, 252).hex() == "70000000"
+
+
+def test_request_sense_returns_a_unit_attention_in_the_format_asked_for_and_clears_it(
+    initiator: Initiator,
+) -> None:
+    nexus = initiator.session.nexuses[0]
+    for cdb, golden in (
+        ("03000000fc00", "700006000000000a000000002a0100000000"),
+        ("03010000fc00", "72062a0100000000"),
+    ):
+        nexus.establish_unit_attention(sense.MODE_PARAMETERS_CHANGED)
+        assert initiator.good(cdbs.raw(cdb), None, 252).hex() == golden
+        initiator.good(cdbs.TEST_UNIT_READY)
+
+
+def test_request_sense_tells_that_there_is_no_medium_behind_unit_attentions() -> None:
+    words = {"size_mb": "1", "removable": "1"}
+    initiator = connect(VdiskNullio("n", NullioAttributes.model_validate(words)))
+    initiator.good(cdbs.raw("1b0000000200"))
+    initiator.session.nexuses[0].establish_unit_attention(sense.MODE_PARAMETERS_CHANGED)
+    for golden in ("72062a0100000000", "72023a0000000000", "72023a0000000000"):
+        assert initiator.good(cdbs.raw("03010000fc00"), None, 252).hex() == golden
+    fixed = initiator.good(cdbs.raw("03000000fc00"), None, 252)
+    assert fixed.hex() == "700002000000000a000000003a0000000000"
 
 
 @pytest.mark.parametrize(

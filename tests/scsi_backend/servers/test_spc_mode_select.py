@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MODE SELECT: WCE can be changed, everything else only be sent back as it is."""
+"""MODE SELECT: some values can be changed, everything else only be sent back as it is.
+
+What a change of the control mode page does is in test_spc_mode_select_control.py.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from tests.scsi_backend.initiator import (
 WRITE_BACK = "0812" + "04" + "00" * 17
 WRITE_THROUGH = "0812" + "00" * 18
 CONTROL = "0a0a" + "201000000000" + "ffff0000"
+DISCONNECT = "020e" + "00" * 14
+EXTENSION = "4a01001c" + "01" + "00" * 27
 HEADER_6, HEADER_10 = "00000000", "0000000000000000"
 SHORT = "00000400" + "00000200"
 LONG = "0000000000000400" + "00000000" + "00000200"
@@ -160,16 +165,26 @@ def test_who_has_seen_the_cache_off_hears_that_it_is_on_again() -> None:
     one.good(cdbs.TEST_UNIT_READY)
 
 
-def test_a_list_without_the_caching_page_changes_nothing_while_another_does() -> None:
+def test_a_list_with_the_control_page_waits_too_and_has_nothing_to_flush() -> None:
     vdisk = FaultyVdisk()
     one, other = _two_initiators(vdisk)
     vdisk.is_held = True
     first, second = _start(one, HEADER_6 + WRITE_THROUGH), _start(other, HEADER_6 + CONTROL)
-    assert second.outcome == GOOD
+    assert not second.is_done
     vdisk.faults.errno_of["sync"] = errno.EIO
     vdisk.release()
     assert_check_condition(first.outcome, "03/03/00", information=0)
+    assert second.outcome == GOOD
     assert vdisk.has_volatile_cache
+
+
+def test_a_list_without_a_changeable_page_waits_for_nobody() -> None:
+    vdisk = FaultyVdisk()
+    one, other = _two_initiators(vdisk)
+    vdisk.is_held = True
+    first, second = _start(one, HEADER_6 + WRITE_THROUGH), _start(other, HEADER_6 + DISCONNECT)
+    assert not first.is_done
+    assert second.outcome == GOOD
 
 
 @pytest.mark.parametrize(
@@ -202,6 +217,7 @@ def test_through_a_read_only_lun_wce_cannot_be_changed() -> None:
         # PS, which MODE SENSE may have set, is reserved here.
         (6, HEADER_6 + "88" + WRITE_BACK[2:]),
         (10, HEADER_10 + CONTROL + WRITE_BACK),
+        (6, HEADER_6 + DISCONNECT + CONTROL + EXTENSION + "1c0a08" + "00" * 9),
         (10, "ffff009000000008" + SHORT + WRITE_BACK),
         (10, "0000000001000010" + LONG + WRITE_BACK),
         (10, "0000000001000010" + "f" * 16 + LONG[16:]),
@@ -240,8 +256,14 @@ def test_pf_is_needed_and_nothing_is_saved_or_reverted(
         (6, "00000008" + "00000400" + "00001000", (9, 7)),
         (10, "0000000001000010" + "0000000000000200" + LONG[16:], (8, 7)),
         (10, "0000000001000010" + LONG[:24] + "00001000", (20, 7)),
-        (6, HEADER_6 + "4812" + "00" * 18, (4, 6)),
-        (6, HEADER_6 + "010a" + "00" * 10, (4, 5)),
+        # A subpage that there is none of, the form with subpage zero, a page that there is none of.
+        (6, HEADER_6 + "48010010" + "00" * 16, (5, 7)),
+        (6, HEADER_6 + "4a00000a" + "00" * 10, (5, 7)),
+        (6, HEADER_6 + "45010010" + "00" * 16, (4, 5)),
+        (6, HEADER_6 + "0012" + "00" * 18, (4, 5)),
+        (6, HEADER_6 + EXTENSION[:4] + "001b" + EXTENSION[8:], (6, 7)),
+        (6, HEADER_6 + EXTENSION[:8] + "03" + "00" * 27, (8, 1)),
+        (6, HEADER_6 + WRITE_THROUGH + "020e01" + "00" * 13, (26, 0)),
         (6, HEADER_6 + "3f12" + "00" * 18, (4, 5)),
         (6, HEADER_6 + "0813" + "00" * 19, (5, 7)),
         (6, HEADER_6 + "0811", (5, 7)),
@@ -269,6 +291,9 @@ def test_what_cannot_be_changed_is_pointed_at_and_nothing_takes_effect(
         (6, "00000008" + SHORT[:14]),
         (6, HEADER_6 + "08"),
         (6, HEADER_6 + "0812"),
+        (6, HEADER_6 + WRITE_THROUGH + "4a"),
+        (6, HEADER_6 + WRITE_THROUGH + EXTENSION[:4]),
+        (6, HEADER_6 + WRITE_THROUGH + EXTENSION[:-2]),
         (6, HEADER_6 + WRITE_THROUGH[:-2]),
         (6, HEADER_6 + WRITE_THROUGH + CONTROL[:-2]),
     ],

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scsi_backend.servers.logical_unit import LogicalUnit
@@ -116,8 +118,7 @@ def test_commands_that_show_life_wait_for_nobody(one: Initiator, cdb: str) -> No
 def test_every_command_is_ordered_without_permission_to_reorder(
     one: Initiator, vdisk: FaultyVdisk, unit: LogicalUnit
 ) -> None:
-    unit.control.queue_algorithm_modifier = 0
-    unit.recompose_nexuses()
+    unit.modes.put(replace(unit.control, queue_algorithm_modifier=0))
     for lba in range(3):
         read(one, lba)
     for count in range(1, 4):

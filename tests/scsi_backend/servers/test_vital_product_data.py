@@ -10,9 +10,11 @@ from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.vital_product_data import block_limits
+from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
-from tests.scsi_backend.initiator import assert_check_condition, connect
+from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
 
 NAA = "6000c500000000010000000000000002"
 
@@ -30,7 +32,11 @@ def page(vdisk: Vdisk, code: int, allocation_bytes: int = 0xFF) -> str:
 
 
 @pytest.mark.parametrize(
-    ("is_thin", "golden"), [(False, "000000060080838fb0b1"), (True, "000000070080838fb0b1b2")]
+    ("is_thin", "golden"),
+    [
+        (False, "00000009" + "0080838687888fb0b1"),
+        (True, "0000000a" + "0080838687888fb0b1b2"),
+    ],
 )
 def test_supported_pages_are_those_that_are_answered(is_thin: bool, golden: str) -> None:
     assert page(FaultyVdisk(is_thin=is_thin), 0x00) == golden
@@ -45,6 +51,46 @@ def test_identification_names_unit_and_port() -> None:
     golden += "01140004" + "00000001"
     golden += "01030010" + NAA
     assert page(named_disk(), 0x83) == "00830031" + golden
+
+
+def test_identification_has_all_names_that_are_given() -> None:
+    words = {"size_mb": "1", "t10_vend_id": "ACME", "vend_specific_id": "shelf 7"}
+    words |= {"naa_id": "5000c50000000001", "eui64_id": "0011223344556677"}
+    words |= {"scsi_device_name": "iqn.2026-01.org:d"}
+    golden = "0201000f" + b"ACME    shelf 7".hex()
+    golden += "01140004" + "00000001"
+    golden += "01020008" + "0011223344556677"
+    golden += "01030008" + "5000c50000000001"
+    golden += "03280014" + b"iqn.2026-01.org:d\0\0\0".hex()
+    vdisk = VdiskNullio("n", NullioAttributes.model_validate(words))
+    assert page(vdisk, 0x83) == f"0083{len(golden) // 2:04x}" + golden
+
+
+@pytest.mark.parametrize(
+    ("vdisk", "v_sup"), [(FaultyVdisk(), "01"), (FaultyVdisk(nv_cache=True), "00")]
+)
+def test_extended_inquiry_claims_task_attributes_and_the_cache(vdisk: Vdisk, v_sup: str) -> None:
+    golden = "0086003c" + "00" + "07" + v_sup + "01" + "00" * 5 + "60" + "00" * 50
+    assert page(vdisk, 0x86) == golden
+
+
+def test_mode_pages_are_shared() -> None:
+    assert page(FaultyVdisk(), 0x87) == "00870004" + "3fff0000"
+
+
+def test_ports_are_those_of_the_targets_that_have_the_unit() -> None:
+    unit = disk(named_disk())
+    for identifier, name in ((9, "far"), (2, "near")):
+        target = Target("nbd", name, identifier)
+        for lun in (0, 1):
+            target.add_lun(lun, LunEntry(unit))
+    target.is_enabled = True
+    data = Initiator(target.open_session("i")).good(cdbs.raw("12018800ff00"), None, 255).hex()
+    near = "0211" + "0010" + b"SCST_FIOnbd/near".hex()
+    far = "0211" + "000f" + b"SCST_FIOnbd/far".hex()
+    golden = "0000" + "0002" + "00000000" + "0000" + "0014" + near
+    golden += "0000" + "0009" + "00000000" + "0000" + "0013" + far
+    assert data == f"0088{len(golden) // 2:04x}" + golden
 
 
 @pytest.mark.parametrize(

@@ -8,27 +8,47 @@ import pytest
 from scsi_backend.t10 import mode_pages
 from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl, PowerCondition
 
+GOLDEN = [
+    (
+        mode_pages.read_write_error_recovery_page(reports_thresholds=False),
+        "010a" + "00" * 10,
+    ),
+    (
+        mode_pages.read_write_error_recovery_page(reports_thresholds=True),
+        "010a" + "00" * 5 + "80" + "00" * 4,
+    ),
+    (mode_pages.disconnect_reconnect_page(), "020e" + "00" * 14),
+    (
+        # Sectors per track 56, bytes per sector, interleave 1, HSEC.
+        mode_pages.format_device_page(block_size_bytes=512, is_removable=False),
+        "0316" + "00" * 8 + "0038" + "0200" + "0001" + "00000000" + "40" + "000000",
+    ),
+    (
+        mode_pages.format_device_page(block_size_bytes=4096, is_removable=True),
+        "0316" + "00" * 8 + "0038" + "1000" + "0001" + "00000000" + "60" + "000000",
+    ),
+    (
+        # Cylinders, heads 255, rpm.
+        mode_pages.rigid_disk_geometry_page(
+            block_count=255 * 56 * 0x010203 + 1, rotation_rate_rpm=15000
+        ),
+        "0416" + "010203" + "ff" + "00" * 14 + "3a98" + "0000",
+    ),
+    (
+        mode_pages.rigid_disk_geometry_page(block_count=1 << 48, rotation_rate_rpm=0),
+        "0416" + "ffffff" + "ff" + "00" * 14 + "0000" + "0000",
+    ),
+    (mode_pages.caching_page(), "0812" + "00" * 18),
+    (mode_pages.control_page(tst=1), "0a0a" + "200000000000" + "ffff0000"),
+    (mode_pages.control_page(tst=0), "0a0a" + "000000000000" + "ffff0000"),
+    (mode_pages.control_extension_page(), "4a01001c" + "01" + "00" * 27),
+    (mode_pages.informational_exceptions_control_page(), "1c0a" + "08" + "00" * 9),
+]
 
-@pytest.mark.parametrize(("wce", "flags"), [(True, "04"), (False, "00")])
-def test_caching_page_tells_wce(wce: bool, flags: str) -> None:
-    assert mode_pages.caching_page(wce=wce).hex() == "0812" + flags + "00" * 17
 
-
-@pytest.mark.parametrize(
-    ("tst", "d_sense", "swp", "golden"),
-    [
-        (1, False, False, "0a0a" + "201000000000" + "ffff0000"),
-        (0, True, False, "0a0a" + "041000000000" + "ffff0000"),
-        (0, False, True, "0a0a" + "001008000000" + "ffff0000"),
-    ],
-)
-def test_control_page_has_its_golden_bytes(tst: int, d_sense: bool, swp: bool, golden: str) -> None:
-    assert mode_pages.control_page(tst=tst, d_sense=d_sense, swp=swp).hex() == golden
-
-
-def test_changeable_mask_keeps_the_header_and_clears_the_rest() -> None:
-    page = mode_pages.control_page(tst=1, d_sense=True, swp=True)
-    assert mode_pages.changeable_mask(page).hex() == "0a0a" + "00" * 10
+@pytest.mark.parametrize(("page", "golden"), GOLDEN)
+def test_page_has_its_golden_bytes(page: bytes, golden: str) -> None:
+    assert page.hex() == golden
 
 
 def test_6_byte_header_counts_what_follows_its_first_byte() -> None:
@@ -63,8 +83,13 @@ def test_long_block_descriptor_has_a_64_bit_count() -> None:
 
 def test_codes_are_those_of_spc() -> None:
     assert {page.name: page.value for page in ModePage} == {
+        "READ_WRITE_ERROR_RECOVERY": 0x01,
+        "DISCONNECT_RECONNECT": 0x02,
+        "FORMAT_DEVICE": 0x03,
+        "RIGID_DISK_GEOMETRY": 0x04,
         "CACHING": 0x08,
         "CONTROL": 0x0A,
+        "INFORMATIONAL_EXCEPTIONS_CONTROL": 0x1C,
         "ALL": 0x3F,
     }
     assert [control.name for control in sorted(PageControl)] == [

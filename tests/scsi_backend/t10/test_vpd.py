@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scsi_backend.t10 import vpd
-from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
+from scsi_backend.t10.vpd import (
+    BlockLimits,
+    ExtendedInquiry,
+    Provisioning,
+    StandardInquiry,
+    VpdPage,
+)
 
 STANDARD = (
     "000006125b000002"
@@ -21,30 +29,38 @@ STANDARD = (
 )
 
 
+PLAIN = StandardInquiry(vendor="SCST_FIO", product="disk1", revision="0100")
+
+
 def test_standard_inquiry_has_its_golden_bytes() -> None:
-    data = vpd.standard_inquiry(
-        vendor="SCST_FIO", product="disk1", revision="0100", is_removable=False
-    )
-    assert data.hex() == STANDARD
-    assert len(data) == 96
+    assert PLAIN.serialize().hex() == STANDARD
+    assert len(PLAIN.serialize()) == 96
 
 
-def test_removable_and_peripheral_change_the_first_two_bytes_only() -> None:
-    data = vpd.standard_inquiry(
-        vendor="SCST_FIO", product="disk1", revision="0100", is_removable=True, peripheral=0x7F
-    )
-    assert data.hex() == "7f80" + STANDARD[4:]
+@pytest.mark.parametrize(
+    ("data", "byte", "value"),
+    [
+        (replace(PLAIN, peripheral=0x7F), 0, 0x7F),
+        (replace(PLAIN, is_removable=True), 1, 0x80),
+        (replace(PLAIN, has_third_party_copy=True), 5, 0x08),
+        (replace(PLAIN, tpgs=3), 5, 0x30),
+        (replace(PLAIN, is_multiport=True), 6, 0x10),
+    ],
+    ids=["peripheral", "RMB", "3PC", "TPGS", "MULTIP"],
+)
+def test_each_claim_changes_its_byte_only(data: StandardInquiry, byte: int, value: int) -> None:
+    golden = bytearray.fromhex(STANDARD)
+    golden[byte] = value
+    assert data.serialize() == golden
 
 
-def test_third_party_copy_sets_3pc_only() -> None:
-    data = vpd.standard_inquiry(
-        vendor="SCST_FIO",
-        product="disk1",
-        revision="0100",
-        is_removable=False,
-        has_third_party_copy=True,
-    )
-    assert data.hex() == "000006125b080002" + STANDARD[16:]
+def test_vendor_specific_data_of_20_bytes_are_at_byte_36_and_longer_ones_at_the_end() -> None:
+    short = replace(PLAIN, vendor_specific=b"v" * 20).serialize()
+    assert short.hex() == STANDARD[:72] + "76" * 20 + STANDARD[112:]
+    long = replace(PLAIN, vendor_specific=b"v" * 21).serialize()
+    assert long.hex() == STANDARD[:8] + "70" + STANDARD[10:] + "76" * 21
+    longest = replace(PLAIN, vendor_specific=b"v" * 160).serialize()
+    assert (len(longest), longest[4]) == (256, 251)
 
 
 def test_long_and_foreign_text_is_cut_and_replaced() -> None:
@@ -60,32 +76,29 @@ def test_unit_serial_number_has_its_golden_bytes() -> None:
     assert vpd.unit_serial_number("1a2b").hex() == "00800004" + b"1a2b".hex()
 
 
-def test_device_identification_has_its_golden_bytes() -> None:
-    data = vpd.device_identification(
-        vendor="SCST_FIO",
-        t10_dev_id="1a2b-disk",
-        naa_id=bytes.fromhex("5000c50000000001"),
-        relative_target_port=0x0102,
-    )
-    designators = "02010011" + b"SCST_FIO1a2b-disk".hex()
-    designators += "01140004" + "00000102"
-    designators += "01030008" + "5000c50000000001"
-    assert data.hex() == "0083" + "0029" + designators
+def test_device_identification_has_its_descriptors_in_order() -> None:
+    data = vpd.device_identification([b"\x02\x01\0\x01a", b"\x01\x14\0\x01b"])
+    assert data.hex() == "0083000a" + "0201000161" + "0114000162"
 
 
-def test_device_identification_without_naa_has_two_designators() -> None:
-    data = vpd.device_identification(
-        vendor="A", t10_dev_id="b", naa_id=None, relative_target_port=1
-    )
-    designators = "02010009" + b"A       b".hex() + "01140004" + "00000001"
-    assert data.hex() == "0083" + "0015" + designators
+@pytest.mark.parametrize(("has_volatile_cache", "v_sup"), [(True, "01"), (False, "00")])
+def test_extended_inquiry_has_its_golden_bytes(has_volatile_cache: bool, v_sup: str) -> None:
+    # HEADSUP ORDSUP SIMPSUP; V_SUP; LUICLR; maximum sense data length in byte 13.
+    data = ExtendedInquiry(has_volatile_cache=has_volatile_cache, max_sense_bytes=0x40)
+    golden = "0086003c" + "00" + "07" + v_sup + "01" + "00" * 5 + "40" + "00" * 50
+    assert data.serialize().hex() == golden
 
 
-def test_device_identification_survives_a_name_beyond_ascii() -> None:
-    data = vpd.device_identification(
-        vendor="A", t10_dev_id="plätte", naa_id=None, relative_target_port=1
-    )
-    assert b"A       pl?tte" in data
+def test_mode_page_policy_is_one_for_all_pages() -> None:
+    assert vpd.mode_page_policy().hex() == "00870004" + "3fff0000"
+
+
+def test_scsi_ports_have_their_golden_bytes() -> None:
+    one = "0000" + "0001" + "0000" + "0000" + "0000" + "0002" + "aabb"
+    other = "0000" + "0102" + "0000" + "0000" + "0000" + "0000"
+    data = vpd.scsi_ports([(1, b"\xaa\xbb"), (0x0102, b"")])
+    assert data.hex() == "0088001a" + one + other
+    assert vpd.scsi_ports([]).hex() == "00880000"
 
 
 BLOCK_LIMITS = BlockLimits(
@@ -162,6 +175,9 @@ def test_page_codes_are_those_of_spc_and_sbc() -> None:
         "SUPPORTED_VPD_PAGES": 0x00,
         "UNIT_SERIAL_NUMBER": 0x80,
         "DEVICE_IDENTIFICATION": 0x83,
+        "EXTENDED_INQUIRY_DATA": 0x86,
+        "MODE_PAGE_POLICY": 0x87,
+        "SCSI_PORTS": 0x88,
         "THIRD_PARTY_COPY": 0x8F,
         "BLOCK_LIMITS": 0xB0,
         "BLOCK_DEVICE_CHARACTERISTICS": 0xB1,

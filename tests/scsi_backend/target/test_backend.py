@@ -13,6 +13,7 @@ import pytest
 from scsi_backend.handlers.attributes import FileioAttributes, NullioAttributes
 from scsi_backend.io.engine import Done, Operation, SyncEngine
 from scsi_backend.io.threads import ThreadEngine
+from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.status import Status
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
@@ -54,6 +55,49 @@ def test_device_without_its_file_raises(backend: Backend) -> None:
     with pytest.raises(FileNotFoundError):
         backend.add_device("vdisk_fileio", "disk", FileioAttributes(filename="/nowhere/at/all"))
     assert dict(backend.devices) == {}
+
+
+def test_device_with_a_mode_pages_file_keeps_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "modes"
+    attributes = NullioAttributes(size_mb=1, mode_pages_file=str(path))
+    for saved in (False, True):
+        engine = ThreadEngine(lambda kick: kick())
+        backend = Backend(engine)
+        unit = backend.add_device("vdisk_nullio", "disk", attributes)
+        assert unit.control == ModeValues(wce=False, tas=saved)
+        target = backend.add_target("scst_local", "disk")
+        target.add_lun(0, LunEntry(unit))
+        target.is_enabled = True
+        initiator = Initiator(target.open_session("initiator"))
+        initiator.send(cdbs.TEST_UNIT_READY)
+        page = bytes.fromhex("00000000" + "0a0a" + "201000400000" + "ffff0000")
+        pending = initiator.start(cdbs.raw("151100001000"), page)
+        engine.drain()
+        assert pending.outcome.status == Status.GOOD
+        assert path.exists()
+        assert backend.close()
+
+
+def test_device_whose_mode_pages_file_cannot_be_read_is_not_opened(
+    backend: Backend, tmp_path: Path
+) -> None:
+    attributes = file_of(tmp_path, 1).model_copy(update={"mode_pages_file": str(tmp_path)})
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsADirectoryError):
+        backend.add_device("vdisk_fileio", "disk", attributes)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert dict(backend.devices) == {}
+
+
+def test_mode_pages_file_is_used_by_one_device(backend: Backend, tmp_path: Path) -> None:
+    attributes = NullioAttributes(size_mb=1, mode_pages_file=str(tmp_path / "modes"))
+    backend.add_device("vdisk_nullio", "first", attributes)
+    elsewhere = f"{tmp_path}/../{tmp_path.name}/modes"
+    attributes = NullioAttributes(size_mb=1, mode_pages_file=elsewhere)
+    with pytest.raises(OSError, match="expected a file of its own, not that of device f") as caught:
+        backend.add_device("vdisk_nullio", "second", attributes)
+    assert caught.value.filename == f"{tmp_path}/modes"
+    assert list(backend.devices) == ["first"]
 
 
 def test_targets_are_numbered_and_found_by_driver(backend: Backend) -> None:

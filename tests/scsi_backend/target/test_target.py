@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.servers.disk import disk
+from scsi_backend.servers.logical_unit import TargetPort
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
 from tests.scsi_backend.fakes import FaultyVdisk
@@ -29,6 +30,14 @@ def test_new_target_is_disabled_and_empty(target: Target) -> None:
 def test_lun_of_14_bits_can_be_mapped(target: Target, entry: LunEntry, lun: int) -> None:
     target.add_lun(lun, entry)
     assert dict(target.luns) == {lun: entry}
+
+
+def test_unit_knows_through_which_ports_it_is_reached(entry: LunEntry) -> None:
+    first, second = Target("nbd", "target", 1), Target("aoe", "e1.1", 2)
+    for target, luns in ((second, (0,)), (first, (0, 1))):
+        for lun in luns:
+            target.add_lun(lun, entry)
+    assert list(entry.unit.ports) == [TargetPort(1, "nbd/target"), TargetPort(2, "aoe/e1.1")]
 
 
 @pytest.mark.parametrize("lun", [-1, 16384])

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from scsi_backend.servers.command import Command
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
-from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10.status import Status
 from scsi_backend.target.task_management import (
     TaskManagementFunction,
@@ -32,23 +31,12 @@ class Site:
 
     def __init__(self, *, tst: int = 1) -> None:
         self.vdisk = FaultyVdisk(64)
+        self.vdisk.tst = tst
         self.unit = disk(self.vdisk)
-        self.share_tasks(tst)
         self.mine, self.theirs = join(self.unit), join(self.unit)
         self.vdisk.immediate_bytes, self.vdisk.is_held = NOT_NOW, True
         self.my_read, self.their_read = read(self.mine, 0), read(self.theirs, 1)
         self.finished = 0
-
-    def share_tasks(self, tst: int) -> None:
-        """Set TST before there are nexuses."""
-        self.unit.control.tst = tst
-        if tst == 0:
-            self.unit.shared_tasks = TaskSet(self.outstanding, self.unit.recompose_nexuses)
-
-    def outstanding(self) -> Iterator[Command]:
-        """The commands of everybody."""
-        for nexus in self.unit.nexuses:
-            yield from nexus.outstanding
 
     def finish(self) -> None:
         """Count the completion of a function."""
@@ -185,7 +173,7 @@ def test_check_condition_aborts_what_qerr_says(
     qerr: int, tst: int, statuses: tuple[int, int]
 ) -> None:
     site = Site(tst=tst)
-    site.unit.control.qerr = qerr
+    site.unit.modes.put(replace(site.unit.control, qerr=qerr))
     assert _fail_mine(site).outcome.status == Status.CHECK_CONDITION
     site.vdisk.release_all()
     assert site.statuses == statuses
@@ -196,7 +184,7 @@ def test_others_hear_of_it_by_unit_attention_where_tas_is_zero(
     tas: bool, attention: str | None
 ) -> None:
     site = Site(tst=0)
-    site.unit.control.qerr, site.unit.control.tas = 1, tas
+    site.unit.modes.put(replace(site.unit.control, qerr=1, tas=tas))
     _fail_mine(site)
     site.vdisk.release_all()
     _expect(site.mine, None)
@@ -220,3 +208,10 @@ def test_reset_reaches_every_unit_of_the_target() -> None:
     for initiator in initiators:
         _expect(initiator, "06/29/03")
     assert finished == [True]
+
+
+def test_reset_gives_mode_parameters_their_values_back() -> None:
+    unit = disk(FaultyVdisk())
+    unit.modes.put(replace(unit.control, wce=False, d_sense=True, qerr=1))
+    logical_unit_reset(unit, lambda: None)
+    assert unit.control == unit.modes.default

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_commands_that_came_before_are_aborted_as_ever() -> None:
 @pytest.mark.parametrize("qerr", [1, 3])
 def test_a_command_that_is_refused_takes_it_along_as_qerr_says(qerr: int) -> None:
     site = Site()
-    site.unit.control.qerr = qerr
+    site.unit.modes.put(replace(site.unit.control, qerr=qerr))
     site.theirs.send(cdbs.TEST_UNIT_READY)
     assert not site.sanitize.is_done
     site.mine.send(cdbs.TEST_UNIT_READY)
@@ -124,7 +125,7 @@ def test_a_command_that_is_refused_takes_it_along_as_qerr_says(qerr: int) -> Non
 @pytest.mark.parametrize("qerr", [0, 1, 3])
 def test_failure_is_the_commands_own_whatever_qerr_says(qerr: int) -> None:
     site = Site()
-    site.unit.control.qerr = qerr
+    site.unit.modes.put(replace(site.unit.control, qerr=qerr))
     site.vdisk.faults.errno_of["write"] = errno.EIO
     site.vdisk.release_all()
     assert_check_condition(site.sanitize.outcome, "03/31/03")
