@@ -92,6 +92,9 @@ class VdiskAttributes(BaseModel):
         None, description="product identification (the device's name)"
     )
     naa_id: NaaId | None = Field(None, description="NAA designator of VPD 83h, in hex")
+    expl_alua: Flag = Field(
+        False, description="initiators may change access states (SET TARGET PORT GROUPS)"
+    )
 
 
 class FileioAttributes(VdiskAttributes):

@@ -57,6 +57,8 @@ class Vdisk(ABC):
         self.is_read_only = attributes.read_only
         self.is_rotational = attributes.rotational
         self.is_removable = attributes.removable
+        # Whether initiators may change access states, where the device is in a device group.
+        self.has_explicit_alua = attributes.expl_alua
         self.is_thin_provisioned = False
         # Whether a write may be lost until a flush (WCE of the caching mode page), and whether
         # a flush has anything to do.

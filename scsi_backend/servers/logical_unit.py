@@ -19,11 +19,13 @@ from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.port_groups import PortGroups
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.opcodes import Opcode, service_action
 from scsi_backend.t10.sense import Sense
 
@@ -118,6 +120,8 @@ class LogicalUnit:
         self.uses_descriptor_sense = False
         # Whose MODE SELECT may change it.
         self.mode_change = Turn()
+        # The device group that it is in, if any.
+        self.port_groups: PortGroups | None = None
         self._nexuses: list[AttachedNexus] = []
         # With those that left while commands of theirs were outstanding.
         self._ever_attached: WeakSet[AttachedNexus] = WeakSet()
@@ -125,11 +129,11 @@ class LogicalUnit:
         blocks_of: dict[int, BlocksOf] = {
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
-        self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
+        self._range_lock = RangeLock(blocks_of, self.outstanding, self._engage_range_lock)
         # Of all nexuses, where TST is zero.
         self.shared_tasks: TaskSet | None = None
         if self.control.tst == 0:
-            self.shared_tasks = TaskSet(self._outstanding, self.recompose_nexuses)
+            self.shared_tasks = TaskSet(self.outstanding, self.recompose_nexuses)
         self._is_locked = False
         self._restrictions: dict[Layer, Restriction] = {}
         self._rows_by_opcode: dict[int, list[CommandRow]] = {}
@@ -218,12 +222,18 @@ class LogicalUnit:
         for nexus in self._ever_attached:
             nexus.recompose()
 
+    def access_state(self, relative_target_port: int) -> AccessState:
+        """The asymmetric access state of the unit through a port."""
+        groups = self.port_groups
+        return AccessState.ACTIVE if groups is None else groups.state_of(relative_target_port)
+
     def _lay_range_lock(self, table: list[Execute]) -> None:
         for opcode in self._range_lock.blocks_of:
             if opcode not in self._atomic_opcodes:
                 table[opcode] = partial(self._range_lock.admit, table[opcode])
 
-    def _outstanding(self) -> Iterator[Command]:
+    def outstanding(self) -> Iterator[Command]:
+        """The commands that did not end before ``submit`` returned, of all nexuses."""
         for nexus in self._ever_attached:
             yield from nexus.outstanding
 

@@ -40,12 +40,14 @@ def _serial(unit: LogicalUnit, nexus: Nexus) -> bytes:
 
 
 def _identification(unit: LogicalUnit, nexus: Nexus) -> bytes:
-    identity = unit.vdisk.identity
+    identity, groups = unit.vdisk.identity, unit.port_groups
+    port = nexus.relative_target_port
     return vpd.device_identification(
         vendor=identity.vendor,
         t10_dev_id=identity.t10_dev_id,
         naa_id=identity.naa_id,
-        relative_target_port=nexus.relative_target_port,
+        relative_target_port=port,
+        target_port_group=None if groups is None else groups.group_id_of(port),
     )
 
 

@@ -40,15 +40,22 @@ def ascii_field(text: str, length_bytes: int) -> bytes:
 
 
 def standard_inquiry(
-    *, vendor: str, product: str, revision: str, is_removable: bool, peripheral: int = 0
+    *,
+    vendor: str,
+    product: str,
+    revision: str,
+    is_removable: bool,
+    peripheral: int = 0,
+    tpgs: int = 0,
 ) -> bytes:
-    """Standard INQUIRY data of 96 bytes; ``peripheral`` is byte 0."""
+    """Standard INQUIRY data of 96 bytes; ``peripheral`` is byte 0, ``tpgs`` the field TPGS."""
     data = bytearray(_STANDARD_LENGTH)
     data[0] = peripheral
     data[1] = 0x80 if is_removable else 0
     data[2] = _VERSION_SPC_4
     data[3] = _HISUP | _RESPONSE_DATA_FORMAT
     data[4] = _STANDARD_LENGTH - 5
+    data[5] = tpgs << 4
     data[7] = _CMDQUE
     data[8:16] = ascii_field(vendor, 8)
     data[16:32] = ascii_field(product, 16)
@@ -73,13 +80,20 @@ def unit_serial_number(serial: str) -> bytes:
 
 
 def device_identification(
-    *, vendor: str, t10_dev_id: str, naa_id: bytes | None, relative_target_port: int
+    *,
+    vendor: str,
+    t10_dev_id: str,
+    naa_id: bytes | None,
+    relative_target_port: int,
+    target_port_group: int | None = None,
 ) -> bytes:
-    """VPD 83h: T10 vendor ID, relative target port, and NAA if there is one."""
+    """VPD 83h: T10 vendor ID, relative target port, its group and NAA if there is one."""
     t10 = ascii_field(vendor, 8) + t10_dev_id.encode("ascii", "replace")
     # Code set 2 is ASCII, 1 binary; association 0 is the logical unit, 1 the target port.
     body = bytes((0x02, 0x01, 0, len(t10))) + t10
     body += bytes((0x01, 0x14, 0, 4)) + struct.pack(">I", relative_target_port)
+    if target_port_group is not None:
+        body += bytes((0x01, 0x15, 0, 4)) + struct.pack(">I", target_port_group)
     if naa_id is not None:
         body += bytes((0x01, 0x03, 0, len(naa_id))) + naa_id
     return page(VpdPage.DEVICE_IDENTIFICATION, body)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import partial
+from itertools import count
 from types import MappingProxyType
 
 from scsi_backend.handlers.attributes import VdiskAttributes
@@ -19,6 +20,7 @@ from scsi_backend.io.engine import WholeEngine
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.target.device_group import DeviceGroup
 from scsi_backend.target.target import Target, TargetError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Backend:
         self.sgv = SgvCache()
         self._devices: dict[str, LogicalUnit] = {}
         self._targets: dict[tuple[str, str], Target] = {}
+        self._device_groups: dict[str, DeviceGroup] = {}
 
     @property
     def devices(self) -> Mapping[str, LogicalUnit]:
@@ -59,13 +62,33 @@ class Backend:
         self._devices[name] = unit
         return unit
 
-    def add_target(self, driver: str, name: str) -> Target:
-        """Make a target, disabled and without LUNs; raises TargetError."""
+    @property
+    def device_groups(self) -> Mapping[str, DeviceGroup]:
+        """Device groups by name."""
+        return MappingProxyType(self._device_groups)
+
+    def add_target(self, driver: str, name: str, relative_target_port: int | None = None) -> Target:
+        """Make a target, disabled and without LUNs; raises TargetError.
+
+        Without a relative target port identifier it gets the first that is free.
+        """
         if (driver, name) in self._targets:
             raise TargetError(f"target {name} of driver {driver} exists already")
-        target = Target(driver, name, len(self._targets) + 1)
+        taken = {target.relative_target_port for target in self.targets}
+        if relative_target_port in taken:
+            raise TargetError(f"relative target port {relative_target_port} is taken already")
+        if relative_target_port is None:
+            relative_target_port = next(port for port in count(1) if port not in taken)
+        target = Target(driver, name, relative_target_port)
         self._targets[driver, name] = target
         return target
+
+    def add_device_group(self, name: str) -> DeviceGroup:
+        """Make a device group, empty; raises TargetError."""
+        if name in self._device_groups:
+            raise TargetError(f"device group {name} exists already")
+        group = self._device_groups[name] = DeviceGroup(name)
+        return group
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close every device; tell whether all flushes succeeded.
@@ -84,6 +107,7 @@ class Backend:
         is_flushed = len(results) == len(self._devices) and not any(results.values())
         self._devices.clear()
         self._targets.clear()
+        self._device_groups.clear()
         return is_flushed
 
 

@@ -36,6 +36,14 @@ def test_removable_and_peripheral_change_the_first_two_bytes_only() -> None:
     assert data.hex() == "7f80" + STANDARD[4:]
 
 
+@pytest.mark.parametrize("tpgs", [1, 3])
+def test_tpgs_lies_in_byte_five(tpgs: int) -> None:
+    data = vpd.standard_inquiry(
+        vendor="SCST_FIO", product="disk1", revision="0100", is_removable=False, tpgs=tpgs
+    )
+    assert data.hex() == STANDARD[:10] + f"{tpgs}0" + STANDARD[12:]
+
+
 def test_long_and_foreign_text_is_cut_and_replaced() -> None:
     assert vpd.ascii_field("plättchen und mehr", 8) == b"pl?ttche"
 
@@ -68,6 +76,19 @@ def test_device_identification_without_naa_has_two_designators() -> None:
     )
     designators = "02010009" + b"A       b".hex() + "01140004" + "00000001"
     assert data.hex() == "0083" + "0015" + designators
+
+
+def test_device_identification_names_the_target_port_group_after_the_port() -> None:
+    data = vpd.device_identification(
+        vendor="A",
+        t10_dev_id="b",
+        naa_id=bytes.fromhex("5000c50000000001"),
+        relative_target_port=1,
+        target_port_group=0x0203,
+    )
+    designators = "02010009" + b"A       b".hex() + "01140004" + "00000001"
+    designators += "01150004" + "00000203" + "01030008" + "5000c50000000001"
+    assert data.hex() == "0083" + "0029" + designators
 
 
 def test_device_identification_survives_a_name_beyond_ascii() -> None:
