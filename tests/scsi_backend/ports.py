@@ -34,7 +34,13 @@ def set_groups(
 class TwoPorts:
     """The disk, its group and its initiators."""
 
-    def __init__(self, *, is_explicit: bool = True, has_remote: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        is_explicit: bool = True,
+        has_remote: bool = True,
+        group: DeviceGroup | None = None,
+    ) -> None:
         self.vdisk = FaultyVdisk(is_thin=True)
         self.vdisk.has_explicit_alua = is_explicit
         self.unit = disk(self.vdisk)
@@ -42,7 +48,7 @@ class TwoPorts:
         remote = [RemotePort("elsewhere", 7)] if has_remote else []
         self.one = TargetGroup("one", 1, self.targets[:1], is_preferred=True)
         self.two = TargetGroup("two", 2, [self.targets[1], *remote])
-        self.group = DeviceGroup("group")
+        self.group = group or DeviceGroup("group")
         for each in (self.one, self.two):
             self.group.add_target_group(each)
         self.group.add_device(self.unit)
