@@ -149,7 +149,7 @@ def test_what_does_not_end_in_time_is_told_and_goes_on(backend: Backend, ports: 
         execute(alua_set_command(backend, wait_s=0.0), words("state", "standby"))
     assert ports.one.state is AccessState.TRANSITIONING
     ports.vdisk.release_all()
-    assert ports.one.state is AccessState.STANDBY
+    assert ports.group.state_of(1) is AccessState.STANDBY
 
 
 def serving(folder: Path, visit: Callable[[str], Awaitable[None]], group: str = GROUP) -> None:

@@ -99,7 +99,7 @@ def test_each_command_is_answered_in_the_states_of_the_golden_list(
     ports.vdisk.release_all()
     outcome = pending.outcome
     letter, sense = STATES[state]
-    if sense is None or letter in answering_states(row):
+    if letter is None or sense is None or letter in answering_states(row):
         assert outcome.sense is None or outcome.sense.code not in NOT_ACCESSIBLE
     else:
         assert_check_condition(outcome, sense)

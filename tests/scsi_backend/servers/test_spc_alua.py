@@ -171,5 +171,5 @@ def test_set_ends_when_what_was_under_way_has_ended(local: TwoPorts) -> None:
     assert local.one.state is AccessState.TRANSITIONING
     local.vdisk.release_all()
     assert (read.outcome.status, setting.outcome.status) == (Status.GOOD, Status.GOOD)
-    assert local.one.state is AccessState.STANDBY
+    assert local.group.state_of(1) is AccessState.STANDBY
     assert_changed_once(local.second)

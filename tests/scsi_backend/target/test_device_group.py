@@ -189,7 +189,7 @@ def test_a_session_that_has_left_is_waited_for(slow: TwoPorts) -> None:
     assert slow.one.state is AccessState.TRANSITIONING
     slow.vdisk.release_all()
     assert read.outcome.status == Status.GOOD
-    assert slow.one.state is AccessState.STANDBY
+    assert slow.group.state_of(1) is AccessState.STANDBY
 
 
 def test_the_last_decision_counts_and_each_hears_of_its_end(slow: TwoPorts) -> None:
