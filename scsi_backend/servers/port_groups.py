@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from scsi_backend.t10.alua import AccessState, PortGroup
@@ -25,11 +25,8 @@ class PortGroups(Protocol):
     def described(self) -> Sequence[PortGroup]:
         """All the groups."""
 
-    def set_states(
-        self, states: Mapping[int, AccessState], nexus: object, done: Callable[[], None]
-    ) -> None:
+    def set_states(self, states: Mapping[int, AccessState], nexus: object) -> None:
         """Carry out a command of a nexus: new states by group identifier, all of them or none.
 
-        ``done`` follows when they are in force, perhaps before this returns. The other nexuses hear
-        of the change. Raises StatesNotSetError.
+        The other nexuses hear of the change. Raises StatesNotSetError.
         """

@@ -55,13 +55,12 @@ def set_target_port_groups(unit: LogicalUnit, command: Command) -> None:
     if length < fields.SET_HEADER_BYTES or length % fields.SET_DESCRIPTOR_BYTES:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     states = _checked_states(unit, data_out_exactly(command, length))
-    if unit.port_groups is None:
-        command.complete()
-        return
-    try:
-        unit.port_groups.set_states(states, command.nexus, command.complete)
-    except StatesNotSetError as error:
-        raise CheckCondition(sense.SET_TARGET_PORT_GROUPS_FAILED) from error
+    if unit.port_groups is not None:
+        try:
+            unit.port_groups.set_states(states, command.nexus)
+        except StatesNotSetError as error:
+            raise CheckCondition(sense.SET_TARGET_PORT_GROUPS_FAILED) from error
+    command.complete()
 
 
 def _checked_states(unit: LogicalUnit, data: memoryview) -> dict[int, AccessState]:

@@ -2,8 +2,9 @@
 """Device groups: devices that share the access states of their target groups (SCST's ALUA).
 
 A state takes effect when it changes: each nexus of the devices lays what it refuses over its
-dispatch table. Where a group loses access while commands are under way through its ports, the
-groups concerned are transitioning until those commands have ended.
+dispatch table. Before the administrator takes access away, perhaps to give it to another machine,
+the commands that are under way end; until then the group is transitioning. What an initiator sets
+is among ports of this machine, so it needs no waiting: commands under way go on.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from scsi_backend.servers.port_groups import StatesNotSetError
 from scsi_backend.t10.alua import MAX_PORTS, AccessState, PortGroup, StatusCode
 from scsi_backend.t10.sense import ACCESS_STATE_CHANGED
 from scsi_backend.target.target import Target, TargetError
+from scsi_backend.target.task_management import when_ended
 
 _log = logging.getLogger(__name__)
 
-# In these nothing new reaches the medium, so what is under way there ends before.
+# In these nothing reaches the medium any more.
 _WITHOUT_ACCESS = frozenset({AccessState.STANDBY, AccessState.UNAVAILABLE, AccessState.OFFLINE})
 
 
@@ -70,16 +72,6 @@ class TargetGroup:
         )
 
 
-@dataclass(slots=True, eq=False)
-class _Change:
-    """New states that are on their way; ``but`` is the nexus that is not told."""
-
-    states: Mapping[TargetGroup, AccessState]
-    status: StatusCode
-    but: object
-    done: Callable[[], None]
-
-
 class DeviceGroup:
     """Owns its target groups, and tells its devices of their states; see ``PortGroups``."""
 
@@ -88,8 +80,8 @@ class DeviceGroup:
         self._devices: list[LogicalUnit] = []
         self._groups: dict[str, TargetGroup] = {}
         self._by_port: dict[int, TargetGroup] = {}
-        # The latest change of each group, which is the one that counts.
-        self._changes: dict[TargetGroup, _Change] = {}
+        # The administrator's latest of each group, while it waits; that is the one that counts.
+        self._decisions: dict[TargetGroup, object] = {}
 
     @property
     def devices(self) -> tuple[LogicalUnit, ...]:
@@ -138,9 +130,7 @@ class DeviceGroup:
         """See ``PortGroups.described``."""
         return [group.describe() for group in self._groups.values()]
 
-    def set_states(
-        self, states: Mapping[int, AccessState], nexus: object, done: Callable[[], None]
-    ) -> None:
+    def set_states(self, states: Mapping[int, AccessState], nexus: object) -> None:
         """See ``PortGroups.set_states``; states of other machines' ports are not ours to set."""
         by_id = {group.group_id: group for group in self._groups.values()}
         changed = {
@@ -151,43 +141,45 @@ class DeviceGroup:
         for group in changed:
             if group.has_remote_ports:
                 raise StatesNotSetError(f"target group {group.name} has remote targets")
-        self._begin(_Change(changed, StatusCode.SET_BY_COMMAND, nexus, done))
+        for group, state in changed.items():
+            self._put(group, state, StatusCode.SET_BY_COMMAND)
+        if changed:
+            self._tell(nexus)
 
     def set_state(
         self, group: TargetGroup, state: AccessState, done: Callable[[], None] = lambda: None
     ) -> None:
-        """Set the state of one group, as its administrator; ``done`` follows when it is in force.
+        """Set the state of a group, as its administrator; ``done`` follows when it is in force.
 
-        A change that is still on its way gives in to this one.
+        One that still waits when another is set gives in to that.
         """
-        is_set = group.state is state and group not in self._changes
-        states = {} if is_set else {group: state}
-        self._begin(_Change(states, StatusCode.IMPLICIT, None, done))
-
-    def set_preferred(self, group: TargetGroup, is_preferred: bool) -> None:
-        """Set PREF; as SCST, initiators hear of it as of a change of state."""
-        if group.is_preferred is not is_preferred:
-            group.is_preferred = is_preferred
-            self._tell(None)
-
-    def _begin(self, change: _Change) -> None:
-        self._changes.update(dict.fromkeys(change.states, change))
-        waited_for = self._under_way(change)
-        if not waited_for:
-            self._finish(change)
+        if group.state is state and group not in self._decisions:
+            done()
             return
-        for group in change.states:
-            group.state = AccessState.TRANSITIONING
-        self._recompose()
-        _when_all_have_ended(waited_for, lambda: self._finish(change))
+        decision = object()
+        self._decisions[group] = decision
 
-    def _under_way(self, change: _Change) -> list[Command]:
-        ports = {
-            port
-            for group, state in change.states.items()
-            if state in _WITHOUT_ACCESS
-            for port in group.port_numbers
-        }
+        def carry_out() -> None:
+            if self._decisions.get(group) is decision:
+                del self._decisions[group]
+                self._put(group, state, StatusCode.IMPLICIT)
+                # As SCST: a transition is told of when it is over.
+                if state is not AccessState.TRANSITIONING:
+                    self._tell(None)
+            done()
+
+        waited_for = self._under_way(group) if state in _WITHOUT_ACCESS else []
+        if waited_for:
+            self._put(group, AccessState.TRANSITIONING, group.status)
+        when_ended(waited_for, carry_out)
+
+    def _put(self, group: TargetGroup, state: AccessState, status: StatusCode) -> None:
+        group.state, group.status = state, status
+        _log.info("%s/%s: %s", self.name, group.name, state.name.lower())
+        self._recompose()
+
+    def _under_way(self, group: TargetGroup) -> list[Command]:
+        ports = group.port_numbers
         return [
             command
             for unit in self._devices
@@ -195,18 +187,11 @@ class DeviceGroup:
             if command.nexus.relative_target_port in ports
         ]
 
-    def _finish(self, change: _Change) -> None:
-        in_force = [group for group in change.states if self._changes.get(group) is change]
-        for group in in_force:
-            del self._changes[group]
-            group.state, group.status = change.states[group], change.status
-            _log.info("%s/%s: %s", self.name, group.name, group.state.name.lower())
-        if in_force:
-            self._recompose()
-        # As SCST: a transition is told of when it is over.
-        if any(group.state is not AccessState.TRANSITIONING for group in in_force):
-            self._tell(change.but)
-        change.done()
+    def set_preferred(self, group: TargetGroup, is_preferred: bool) -> None:
+        """Set PREF; as SCST, initiators hear of it as of a change of state."""
+        if group.is_preferred is not is_preferred:
+            group.is_preferred = is_preferred
+            self._tell(None)
 
     def _recompose(self) -> None:
         for unit in self._devices:
@@ -216,26 +201,3 @@ class DeviceGroup:
         """As SPC-5 5.8 says, every nexus; SCST tells those through the changed groups."""
         for unit in self._devices:
             unit.raise_unit_attention(ACCESS_STATE_CHANGED, but=but)
-
-
-def _when_all_have_ended(commands: Sequence[Command], then: Callable[[], None]) -> None:
-    """Call back when the last of some outstanding commands has ended, and its owner knows."""
-    left = set(commands)
-
-    def follow(command: Command) -> None:
-        previous = command.on_done
-
-        def ended(command: Command) -> None:
-            # The owner may send it once more at once.
-            command.on_done = previous
-            try:
-                previous(command)
-            finally:
-                left.discard(command)
-                if not left:
-                    then()
-
-        command.on_done = ended
-
-    for command in commands:
-        follow(command)

@@ -85,19 +85,19 @@ def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> Non
     """ABORT TASK: one command; one that has ended already is no error (SAM-5 7.2)."""
     found = {command} & nexus.outstanding
     nexus.aborted |= found
-    _when_ended(found, finished)
+    when_ended(found, finished)
 
 
 def abort_task_set(nexus: ManagedNexus, finished: Finished) -> None:
     """ABORT TASK SET: the nexus's own commands."""
-    _when_ended(_abort([nexus], nexus, nexus.unit), finished)
+    when_ended(_abort([nexus], nexus, nexus.unit), finished)
 
 
 def clear_task_set(nexus: ManagedNexus, finished: Finished) -> None:
     """CLEAR TASK SET: those of all nexuses where they share a task set (TST=0)."""
     unit = nexus.unit
     nexuses = unit.nexuses if unit.control.tst == 0 else [nexus]
-    _when_ended(_abort(nexuses, nexus, unit), finished)
+    when_ended(_abort(nexuses, nexus, unit), finished)
 
 
 def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
@@ -108,7 +108,7 @@ def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
         aborted += nexus.outstanding
     unit.reset()
     unit.raise_unit_attention(sense.BUS_DEVICE_RESET)
-    _when_ended(aborted, finished)
+    when_ended(aborted, finished)
 
 
 def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None:
@@ -117,7 +117,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
     for nexus in nexuses:
         aborted += _abort([nexus], nexus, nexus.unit)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
-    _when_ended(aborted, finished)
+    when_ended(aborted, finished)
 
 
 def target_reset(units: Iterable[LogicalUnit], finished: Finished) -> None:
@@ -183,7 +183,8 @@ class _Countdown:
             self._finished()
 
 
-def _when_ended(commands: Collection[Command], finished: Finished) -> None:
+def when_ended(commands: Collection[Command], finished: Finished) -> None:
+    """Call back when outstanding commands have all ended, and their owners know of it."""
     pending = _Countdown(finished)
     for command in commands:
         command.on_done = partial(_ended, command.on_done, pending.expect())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.port_groups import PortGroups, StatesNotSetError
@@ -28,9 +28,7 @@ class Frozen:
         """See ``PortGroups``."""
         return [PortGroup(9, AccessState.STANDBY, False, StatusCode.NO_STATUS, (1,))]
 
-    def set_states(
-        self, states: Mapping[int, AccessState], nexus: object, done: Callable[[], None]
-    ) -> None:
+    def set_states(self, states: Mapping[int, AccessState], nexus: object) -> None:
         """See ``PortGroups``."""
         raise StatesNotSetError("frozen")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.status import Status
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
-from tests.scsi_backend.initiator import assert_check_condition, connect
+from tests.scsi_backend.initiator import Pending, assert_check_condition, connect
 from tests.scsi_backend.ports import REPORT, TwoPorts, assert_changed_once, set_groups
 
 GROUPS = "80cf0001" + "00000001" + "00000001" + "00cf0002" + "00000002" + "00000002" + "00000007"
@@ -163,13 +164,29 @@ def test_set_of_a_group_in_transition_is_refused(local: TwoPorts, group_id: int)
     assert group.state is AccessState.TRANSITIONING
 
 
-def test_set_ends_when_what_was_under_way_has_ended(local: TwoPorts) -> None:
+@pytest.mark.parametrize("attribute", TaskAttribute)
+def test_set_is_in_force_at_once_and_what_is_under_way_goes_on(
+    local: TwoPorts, attribute: TaskAttribute
+) -> None:
     local.vdisk.immediate_bytes, local.vdisk.is_held = NOT_NOW, True
-    read = local.first.start(cdbs.block(cdbs.READ, 16, 0, 1), None, 512)
-    setting = local.first.start(*set_groups((0x2, 1)))
-    assert not setting.is_done
-    assert local.one.state is AccessState.TRANSITIONING
+    read = local.second.start(cdbs.block(cdbs.READ, 16, 0, 1), None, 512)
+    setting = Pending(*set_groups((0x2, 1), (0x2, 2)), None)
+    local.first.session.nexuses[0].receive(setting.command, attribute)
+    assert setting.outcome.status == Status.GOOD
+    assert (local.one.state, local.two.state) == (AccessState.STANDBY, AccessState.STANDBY)
     local.vdisk.release_all()
-    assert (read.outcome.status, setting.outcome.status) == (Status.GOOD, Status.GOOD)
-    assert local.group.state_of(1) is AccessState.STANDBY
+    assert read.outcome.status == Status.GOOD
     assert_changed_once(local.second)
+
+
+def test_set_in_its_order_waits_for_the_commands_before_it(local: TwoPorts) -> None:
+    local.vdisk.immediate_bytes, local.vdisk.is_held = NOT_NOW, True
+    nexus = local.first.session.nexuses[0]
+    before = local.first.start(cdbs.block(cdbs.READ, 16, 0, 1), None, 512)
+    setting = Pending(*set_groups((0x2, 1)), None)
+    nexus.receive(setting.command, TaskAttribute.ORDERED)
+    behind = local.first.start(cdbs.block(cdbs.READ, 16, 1, 1), None, 512)
+    assert not setting.is_done
+    local.vdisk.release_all()
+    assert [each.outcome.status for each in (before, setting, behind)] == [Status.GOOD] * 3
+    assert local.one.state is AccessState.STANDBY

@@ -251,15 +251,13 @@ def test_an_atomic_command_and_those_behind_it_end_before_access_is_lost(slow: T
 
 def test_states_of_other_machines_are_the_administrator_s(ports: TwoPorts) -> None:
     with pytest.raises(StatesNotSetError, match="target group two has remote targets"):
-        ports.group.set_states({2: AccessState.STANDBY}, None, lambda: None)
+        ports.group.set_states({2: AccessState.STANDBY}, None)
     ports.put(ports.two, AccessState.STANDBY)
     assert ports.report()[24:28] == "02cf"
 
 
 def test_the_nexus_that_set_a_state_is_not_told(ports: TwoPorts) -> None:
-    nexus, ended = ports.first.session.nexuses[0], Ends()
-    ports.group.set_states({1: AccessState.NONOPTIMIZED}, nexus, ended)
-    assert ended.count == 1
+    ports.group.set_states({1: AccessState.NONOPTIMIZED}, ports.first.session.nexuses[0])
     ports.first.good(cdbs.TEST_UNIT_READY)
     assert ports.second.session.nexuses[0].take_unit_attention() == sense.ACCESS_STATE_CHANGED
 
