@@ -14,7 +14,7 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from bridges import cli_aoe, config_one_disk, daemon, demo
+from bridges import cli_alua, cli_aoe, config_one_disk, daemon, demo
 from bridges.config import Config, load
 from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
@@ -43,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_aoe.app, name="aoe")
+app.add_typer(cli_alua.app, name="alua")
 
 _ConfArgument = Annotated[Path, typer.Argument(help="a configuration in scst.conf's grammar")]
 _VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")]
@@ -183,6 +184,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show what a daemon serves: devices, targets, sessions, and listeners with their NBD URIs.
+
+    Device groups are shown with the access states of their target groups.
 
     The exit status is 1 if no daemon answers.
     """

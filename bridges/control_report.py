@@ -11,7 +11,7 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bridges.control_status import Status
+from bridges.control_status import GroupTargetStatus, Status
 
 # Nobody looks at the width of a pipe.
 _PIPE_WIDTH = 1000
@@ -19,8 +19,18 @@ _PIPE_WIDTH = 1000
 
 def print_report(status: Status, console: Console | None = None) -> None:
     """Print everything there is to see, by default to standard output."""
-    console = console or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = console or _console()
     console.print(_report(status), crop=False)
+
+
+def print_device_groups(status: Status, console: Console | None = None) -> None:
+    """Print the access states of target groups."""
+    tables = tuple(_device_groups(status)) or (Text("no device groups"),)
+    (console or _console()).print(Group(*tables), crop=False)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def _report(status: Status) -> RenderableType:
@@ -42,7 +52,14 @@ def _report(status: Status) -> RenderableType:
         if not target.luns:
             targets.add_row(target.driver, name, "", "", "", enabled)
     footer = f"SGV cache: {_size(status.sgv_idle_bytes)} idle; process {status.pid}"
-    tables = (devices, targets, _sessions(status), *_listeners(status), *_interfaces(status))
+    tables = (
+        devices,
+        targets,
+        _sessions(status),
+        *_listeners(status),
+        *_interfaces(status),
+        *_device_groups(status),
+    )
     return Group(*tables, Text(footer))
 
 
@@ -84,6 +101,31 @@ def _interfaces(status: Status) -> Iterable[RenderableType]:
             str(interface.dropped),
         )
     yield table
+
+
+def _device_groups(status: Status) -> Iterable[RenderableType]:
+    if not status.device_groups:
+        return
+    columns = ("group", "devices", "target group", ">id", "state", "preferred", "targets")
+    table = _table("Device groups", *columns)
+    for group in status.device_groups:
+        devices = _text(", ".join(group.devices))
+        for part in group.target_groups:
+            table.add_row(
+                _text(group.name),
+                devices,
+                _text(part.name),
+                str(part.group_id),
+                part.state,
+                "yes" if part.is_preferred else "no",
+                _text(", ".join(_group_target(target) for target in part.targets)),
+            )
+    yield table
+
+
+def _group_target(target: GroupTargetStatus) -> str:
+    place = "" if target.driver is not None else f" (remote {target.rel_tgt_id})"
+    return target.name + place
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -19,6 +19,8 @@ from bridges.listeners import Address
 from bridges.nbd import exports, uri
 from bridges.stream_server import Entrance, StreamServer
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.device_group import TargetGroup
+from scsi_backend.target.target import Target
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -52,6 +54,32 @@ class TargetStatus(_Record):
     name: str
     is_enabled: bool
     luns: tuple[LunStatus, ...]
+
+
+class GroupTargetStatus(_Record):
+    """A target of a target group; ``driver`` is None for one of another machine."""
+
+    name: str
+    driver: str | None
+    rel_tgt_id: int
+
+
+class TargetGroupStatus(_Record):
+    """A target group; ``state`` is SCST's word for it."""
+
+    name: str
+    group_id: int
+    state: str
+    is_preferred: bool
+    targets: tuple[GroupTargetStatus, ...]
+
+
+class DeviceGroupStatus(_Record):
+    """A device group."""
+
+    name: str
+    devices: tuple[str, ...]
+    target_groups: tuple[TargetGroupStatus, ...]
 
 
 class SessionStatus(_Record):
@@ -101,6 +129,7 @@ class Status(_Record):
     sessions: tuple[SessionStatus, ...]
     listeners: tuple[ListenerStatus, ...]
     interfaces: tuple[InterfaceStatus, ...]
+    device_groups: tuple[DeviceGroupStatus, ...]
     sgv_idle_bytes: int
 
 
@@ -119,6 +148,7 @@ def status_of(
         sessions=tuple(_sessions(backend, stream_servers)),
         listeners=tuple(_listeners(backend, stream_servers)),
         interfaces=tuple(_interfaces(server for each in servers.values() for server in each)),
+        device_groups=tuple(_device_groups(backend)),
         sgv_idle_bytes=backend.sgv.idle_bytes,
     )
 
@@ -148,6 +178,32 @@ def _targets(backend: Backend) -> Iterator[TargetStatus]:
         yield TargetStatus(
             driver=target.driver, name=target.name, is_enabled=target.is_enabled, luns=luns
         )
+
+
+def _device_groups(backend: Backend) -> Iterator[DeviceGroupStatus]:
+    for group in backend.device_groups.values():
+        yield DeviceGroupStatus(
+            name=group.name,
+            devices=tuple(unit.name for unit in group.devices),
+            target_groups=tuple(_target_group(each) for each in group.target_groups.values()),
+        )
+
+
+def _target_group(group: TargetGroup) -> TargetGroupStatus:
+    return TargetGroupStatus(
+        name=group.name,
+        group_id=group.group_id,
+        state=group.state.name.lower(),
+        is_preferred=group.is_preferred,
+        targets=tuple(
+            GroupTargetStatus(
+                name=port.name,
+                driver=port.driver if isinstance(port, Target) else None,
+                rel_tgt_id=port.relative_target_port,
+            )
+            for port in group.ports
+        ),
+    )
 
 
 def _sessions(

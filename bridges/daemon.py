@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.config import Config
+from bridges.config_alua import DeviceGroupConfig
 from bridges.control import DEFAULT_CONTROL_SOCKET, Command, ControlServer
+from bridges.control_alua import alua_set_command
 from bridges.control_status import status_of
 from bridges.daemon_servers import Parts, Server, servers_of
 from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
@@ -22,6 +24,7 @@ from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.device_group import RemotePort, TargetGroup
 from scsi_backend.target.lun_map import LunEntry
 
 _log = logging.getLogger(__name__)
@@ -50,13 +53,41 @@ def populate(backend: Backend, config: Config) -> None:
             unit.block_count,
             unit.vdisk.block_size_bytes,
         )
+    numbers = config.relative_target_ports()
     for driver in config.drivers.values():
         for section in driver.targets:
-            target = backend.add_target(driver.name, section.name)
+            number = numbers[driver.name, section.name]
+            target = backend.add_target(driver.name, section.name, number)
             for lun in section.luns:
                 unit = backend.devices[lun.device]
                 target.add_lun(lun.number, LunEntry(unit, lun.is_read_only))
             target.is_enabled = section.attributes.enabled
+    for device_group in config.device_groups:
+        _populate_group(backend, device_group)
+
+
+def _populate_group(backend: Backend, section: DeviceGroupConfig) -> None:
+    group = backend.add_device_group(section.name)
+    targets = {target.name: target for target in backend.targets}
+    for part in section.target_groups:
+        ports = (
+            targets[port.name]
+            if port.rel_tgt_id is None
+            else RemotePort(port.name, port.rel_tgt_id)
+            for port in part.targets
+        )
+        attributes = part.attributes
+        group.add_target_group(
+            TargetGroup(
+                part.name,
+                attributes.group_id,
+                ports,
+                state=attributes.state,
+                is_preferred=attributes.preferred,
+            )
+        )
+    for name in section.devices:
+        group.add_device(backend.devices[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +158,10 @@ class Daemon:
         control = self._control
         if control is None:
             return
-        commands: dict[str, Command] = {"status": self._status}
+        commands: dict[str, Command] = {
+            "status": self._status,
+            "alua_set": alua_set_command(self._backend),
+        }
         server = ControlServer(self._loop, self._backend.sgv, control.path, commands)
         try:
             server.start()

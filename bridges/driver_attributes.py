@@ -35,6 +35,8 @@ DEFAULT_LOCAL_SOCKET = "/run/scst-bridge/local.sock"
 _MIN_CONNECTION_MEMORY_BYTES = 64 << 10
 # IFNAMSIZ less the terminating NUL.
 _MAX_INTERFACE_NAME = 15
+# Relative target ports and target port groups have 16 bits, and zero is none of them.
+_MAX_IDENTIFIER = 0xFFFF
 
 
 def _rule(value: Any) -> Any:
@@ -56,6 +58,12 @@ def _connection_memory(value: int) -> int:
 def _connections(value: int) -> int:
     if value < 1:
         raise ValueError("expected at least 1")
+    return value
+
+
+def _identifier(value: int) -> int:
+    if not 1 <= value <= _MAX_IDENTIFIER:
+        raise ValueError(f"expected 1 to {_MAX_IDENTIFIER}")
     return value
 
 
@@ -214,12 +222,18 @@ class LocalAttributes(DriverAttributes):
     )
 
 
+Identifier = Annotated[Number, AfterValidator(_identifier)]
+
+
 class TargetAttributes(BaseModel):
     """What every target has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: Flag = Field(False, description="whether initiators can log in")
+    rel_tgt_id: Identifier | None = Field(
+        None, description="relative target port identifier (the first that is free)"
+    )
 
 
 class AoeTargetAttributes(TargetAttributes):

@@ -121,6 +121,8 @@ _BY_SENSE = (
         SenseKey.UNIT_ATTENTION,
         _code(
             AdditionalSense.MODE_PARAMETERS_CHANGED,
+            # While the port had no access, other changes may have been missed.
+            AdditionalSense.ASYMMETRIC_ACCESS_STATE_CHANGED,
             AdditionalSense.CAPACITY_DATA_HAS_CHANGED,
             AdditionalSense.INQUIRY_DATA_HAS_CHANGED,
         ),

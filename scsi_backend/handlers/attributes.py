@@ -131,6 +131,9 @@ class VdiskAttributes(BaseModel):
     mode_pages_file: AbsolutePath | None = Field(
         None, description="absolute path of the file for saved mode pages; nothing is saved without"
     )
+    expl_alua: Flag = Field(
+        False, description="initiators may change access states (SET TARGET PORT GROUPS)"
+    )
 
 
 class FileioAttributes(VdiskAttributes):

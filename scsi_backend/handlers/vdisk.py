@@ -66,6 +66,8 @@ class Vdisk(ABC):
         self.is_removable = attributes.removable
         # Task set type of the control mode page: 1 is one for each I_T nexus, 0 one for all.
         self.tst = attributes.tst
+        # Whether initiators may change access states, where the device is in a device group.
+        self.has_explicit_alua = attributes.expl_alua
         self.is_thin_provisioned = False
         # Whether a write may be lost until a flush (WCE of the caching mode page), and whether
         # a flush has anything to do.

@@ -22,10 +22,12 @@ from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
+from scsi_backend.servers.port_groups import PortGroups
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.opcodes import Opcode, service_action
 from scsi_backend.t10.sense import Sense
@@ -125,6 +127,8 @@ class LogicalUnit:
         self.is_write_through = False
         self.medium = Medium()
         self._ports: set[TargetPort] = set()
+        # The device group that it is in, if any.
+        self.port_groups: PortGroups | None = None
         # FORMAT UNIT or SANITIZE that is under way, or has failed.
         self.operation: UnitOperation | None = None
         # Those that were sent to this unit, whichever units they copy between.
@@ -136,11 +140,11 @@ class LogicalUnit:
         blocks_of: dict[int, BlocksOf] = {
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
-        self._range_lock = RangeLock(blocks_of, self._outstanding, self._engage_range_lock)
+        self._range_lock = RangeLock(blocks_of, self.outstanding, self._engage_range_lock)
         # Of all nexuses, where TST is zero.
         self.shared_tasks: TaskSet | None = None
         if vdisk.tst == 0:
-            self.shared_tasks = TaskSet(self._outstanding, self.recompose_nexuses)
+            self.shared_tasks = TaskSet(self.outstanding, self.recompose_nexuses)
         self._is_locked = False
         self._restrictions: dict[Layer, Restriction] = {}
         self._rows_by_opcode: dict[int, list[CommandRow]] = {}
@@ -267,12 +271,18 @@ class LogicalUnit:
         for nexus in self._ever_attached:
             nexus.recompose()
 
+    def access_state(self, relative_target_port: int) -> AccessState:
+        """The asymmetric access state of the unit through a port."""
+        groups = self.port_groups
+        return AccessState.ACTIVE if groups is None else groups.state_of(relative_target_port)
+
     def _lay_range_lock(self, table: list[Execute]) -> None:
         for opcode in self._range_lock.blocks_of:
             if opcode not in self._atomic_opcodes:
                 table[opcode] = partial(self._range_lock.admit, table[opcode])
 
-    def _outstanding(self) -> Iterator[Command]:
+    def outstanding(self) -> Iterator[Command]:
+        """The commands that did not end before ``submit`` returned, of all nexuses."""
         for nexus in self._ever_attached:
             yield from nexus.outstanding
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from functools import partial
 
+from scsi_backend.servers import access_states
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.vital_product_data import VPD_PAGES
@@ -44,25 +45,29 @@ def inquiry(unit: LogicalUnit, command: Command) -> None:
     cdb = command.cdb
     check_inquiry(cdb)
     allocation_length = fields.INQUIRY_ALLOCATION_LENGTH.read(cdb)
+    peripheral = access_states.peripheral(unit, command.nexus.relative_target_port)
     if not fields.EVPD.read(cdb):
-        command.reply(_standard_inquiry(unit), allocation_length)
+        command.reply(_standard_inquiry(unit, peripheral), allocation_length)
         return
     row = VPD_PAGES.get(fields.INQUIRY_PAGE_CODE.read(cdb))
     if row is None or not row.applies(unit):
         raise CheckCondition(fields.INQUIRY_PAGE_CODE.invalid())
-    command.reply(row.build(unit, command.nexus), allocation_length)
+    page = row.build(unit, command.nexus)
+    command.reply(bytes((peripheral,)) + page[1:], allocation_length)
 
 
-def _standard_inquiry(unit: LogicalUnit) -> bytes:
+def _standard_inquiry(unit: LogicalUnit, peripheral: int) -> bytes:
     identity = unit.vdisk.identity
     return StandardInquiry(
         vendor=identity.vendor,
         product=identity.product,
         revision=identity.revision,
+        peripheral=peripheral,
         vendor_specific=identity.inq_vend_specific,
         is_removable=unit.vdisk.is_removable,
         is_multiport=len(unit.ports) > 1,
         has_third_party_copy=Opcode.EXTENDED_COPY in unit.rows,
+        tpgs=access_states.tpgs(unit),
     ).serialize()
 
 

@@ -45,11 +45,14 @@ def _serial(unit: LogicalUnit, nexus: Nexus) -> bytes:
 
 
 def _identification(unit: LogicalUnit, nexus: Nexus) -> bytes:
-    identity = unit.vdisk.identity
+    identity, groups, port = unit.vdisk.identity, unit.port_groups, nexus.relative_target_port
     descriptors = [
         designation.t10_vendor_id(identity.vendor, identity.vend_specific_id),
-        designation.relative_target_port(nexus.relative_target_port),
+        designation.relative_target_port(port),
     ]
+    group = None if groups is None else groups.group_id_of(port)
+    if group is not None:
+        descriptors.append(designation.target_port_group(group))
     if identity.eui64_id is not None:
         descriptors.append(designation.eui_64(identity.eui64_id))
     if identity.naa_id is not None:

@@ -73,6 +73,16 @@ def relative_target_port(identifier: int) -> bytes:
     )
 
 
+def target_port_group(identifier: int) -> bytes:
+    """Target port group (SPC-5 7.7.6.8) of the port through which the command came."""
+    return descriptor(
+        CodeSet.BINARY,
+        Association.TARGET_PORT,
+        DesignatorType.TARGET_PORT_GROUP,
+        struct.pack(">I", identifier),
+    )
+
+
 def scsi_device_name(name: str) -> bytes:
     """SCSI name string (SPC-5 7.7.6.11) of the target device: ends with nulls, length % 4 is 0."""
     text = name.encode("utf-8")

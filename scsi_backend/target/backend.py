@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +23,7 @@ from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.mode_pages_file import ModePagesFile
+from scsi_backend.target.device_group import DeviceGroup
 from scsi_backend.target.target import Target, TargetError
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Backend:
         self._targets: dict[tuple[str, str], Target] = {}
         # Whose device each mode pages file is.
         self._mode_pages_files: dict[Path, str] = {}
+        self._device_groups: dict[str, DeviceGroup] = {}
 
     @property
     def devices(self) -> Mapping[str, LogicalUnit]:
@@ -83,11 +86,24 @@ class Backend:
             raise OSError(errno.EBUSY, message, str(path))
         return ModePagesFile(path, engine)
 
-    def add_target(self, driver: str, name: str) -> Target:
-        """Make a target, disabled and without LUNs; raises TargetError."""
+    @property
+    def device_groups(self) -> Mapping[str, DeviceGroup]:
+        """Device groups by name."""
+        return MappingProxyType(self._device_groups)
+
+    def add_target(self, driver: str, name: str, relative_target_port: int | None = None) -> Target:
+        """Make a target, disabled and without LUNs; raises TargetError.
+
+        Without a relative target port identifier it gets the first that is free.
+        """
         if (driver, name) in self._targets:
             raise TargetError(f"target {name} of driver {driver} exists already")
-        target = Target(driver, name, len(self._targets) + 1)
+        taken = {target.relative_target_port for target in self.targets}
+        if relative_target_port in taken:
+            raise TargetError(f"relative target port {relative_target_port} is taken already")
+        if relative_target_port is None:
+            relative_target_port = next(port for port in count(1) if port not in taken)
+        target = Target(driver, name, relative_target_port)
         self._targets[driver, name] = target
         return target
 
@@ -96,6 +112,13 @@ class Backend:
         for unit in self._devices.values():
             if unit.operation is not None:
                 unit.operation.stop()
+
+    def add_device_group(self, name: str) -> DeviceGroup:
+        """Make a device group, empty; raises TargetError."""
+        if name in self._device_groups:
+            raise TargetError(f"device group {name} exists already")
+        group = self._device_groups[name] = DeviceGroup(name)
+        return group
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close every device; tell whether all flushes succeeded.
@@ -116,6 +139,7 @@ class Backend:
         self._devices.clear()
         self._targets.clear()
         self._mode_pages_files.clear()
+        self._device_groups.clear()
         return is_flushed
 
 

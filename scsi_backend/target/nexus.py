@@ -4,7 +4,8 @@
 The nexus owns its dispatch table. Normally that is the logical unit's own; whatever restricts the
 nexus (a read-only LUN, a pending unit attention) is laid over it when that state *changes*, so a
 command in the normal state meets no check for the others. A unit attention is reported before
-anything else; what is write-protected does not wait for the unit's atomic commands.
+anything else, then what a port that is not active refuses; what is write-protected does not wait
+for the unit's atomic commands.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
+from scsi_backend.servers.access_states import RESTRICTIONS
 from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
-from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit
+from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit, Restriction
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import sense as sense_data
@@ -184,8 +187,9 @@ class ItlNexus:
     def recompose(self) -> None:
         """Make the table anew from the unit's and from what restricts this nexus."""
         unit, tasks = self.unit, self._tasks
-        in_force = unit.dispatch_in_force
-        self._unordered = self._laid(in_force, self._is_read_only, self._lay_write_protection)
+        restrictions = self._restrictions()
+        lay = partial(self._lay_restrictions, restrictions)
+        self._unordered = self._laid(unit.dispatch_in_force, bool(restrictions), lay)
         if unit.control.may_reorder:
             table = self._laid(self._unordered, tasks.is_engaged, tasks.lay)
         else:
@@ -203,8 +207,15 @@ class ItlNexus:
         lay(copy)
         return copy
 
-    def _lay_write_protection(self, table: list[Execute]) -> None:
-        self.unit.lay(table, WRITE_PROTECTION)
+    def _restrictions(self) -> list[Restriction]:
+        """Those of this nexus alone; the last one answers first."""
+        found = [WRITE_PROTECTION] if self._is_read_only else []
+        refused = RESTRICTIONS.get(self.unit.access_state(self.relative_target_port))
+        return found if refused is None else [*found, refused]
+
+    def _lay_restrictions(self, restrictions: list[Restriction], table: list[Execute]) -> None:
+        for restriction in restrictions:
+            self.unit.lay(table, restriction)
 
     def _lay_attentions(self, table: list[Execute]) -> None:
         for code in range(256):

@@ -85,7 +85,7 @@ def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> Non
     """ABORT TASK: one command; one that has ended already is no error (SAM-5 7.2)."""
     found = {command} & nexus.outstanding
     nexus.aborted |= found
-    _when_ended(found, finished)
+    when_ended(found, finished)
     _let_go(nexus.unit, found)
 
 
@@ -102,7 +102,7 @@ def clear_task_set(nexus: ManagedNexus, finished: Finished) -> None:
 
 def _abort_tasks(nexuses: Iterable[AttachedNexus], by: ManagedNexus, finished: Finished) -> None:
     aborted = _abort(nexuses, by, by.unit)
-    _when_ended(aborted, finished)
+    when_ended(aborted, finished)
     _let_go(by.unit, aborted)
 
 
@@ -114,7 +114,7 @@ def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
         aborted += nexus.outstanding
     unit.reset()
     unit.raise_unit_attention(sense.BUS_DEVICE_RESET)
-    _when_ended(aborted, finished)
+    when_ended(aborted, finished)
     _let_go(unit, aborted)
 
 
@@ -127,7 +127,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
         nexus.unit.medium.allow_removal(nexus)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
         units.append(nexus.unit)
-    _when_ended(aborted, finished)
+    when_ended(aborted, finished)
     for unit in units:
         _let_go(unit, aborted)
 
@@ -195,7 +195,8 @@ class _Countdown:
             self._finished()
 
 
-def _when_ended(commands: Collection[Command], finished: Finished) -> None:
+def when_ended(commands: Collection[Command], finished: Finished) -> None:
+    """Call back when outstanding commands have all ended, and their owners know of it."""
     pending = _Countdown(finished)
     for command in commands:
         command.on_done = partial(_ended, command.on_done, pending.expect())

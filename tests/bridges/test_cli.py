@@ -21,7 +21,7 @@ from bridges import cli
 VALID = "HANDLER vdisk_nullio {\n    DEVICE n0\n    DEVICE n1\n}\n"
 VALID += "TARGET_DRIVER nbd {\n    listen h\n    TARGET t {\n    }\n}\n"
 INVALID = "HANDLER vdisk_nullio {\n    DEVICE n0 {\n        blocksize 7\n    }\n}\n"
-COMMANDS = ("serve", "nbd", "status", "check", "demo", "cdb", "nbdkit")
+COMMANDS = ("serve", "nbd", "status", "check", "demo", "cdb", "nbdkit", "alua")
 
 
 def run(*words: str) -> Result:

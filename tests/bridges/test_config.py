@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from bridges.config import Config, load
+from bridges.config_alua import GroupTargetAttributes, TargetGroupAttributes
 from bridges.driver_attributes import (
     DRIVERS,
     AoeAttributes,
@@ -318,7 +319,7 @@ def test_the_readmes_example_is_a_configuration(tmp_path: Path) -> None:
 def test_the_readme_names_every_attribute() -> None:
     text = README.read_text()
     models: list[type[BaseModel]] = [handler.attributes for handler in HANDLERS.values()]
-    models.append(ListenTerms)
+    models += [ListenTerms, TargetGroupAttributes, GroupTargetAttributes]
     for driver in DRIVERS.values():
         models += [driver.attributes, driver.target_attributes]
     names = {name for model in models for name in model.model_fields}

@@ -37,19 +37,36 @@ RULE = "expected an address, a network as in 10.0.0.0/8, uid=N, gid=N or cid=N"
 LISTEN_TERMS = "allow, deny, max_connections, tls"
 NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
 AOE_TARGET = "LUN, allow, deny, durable, enabled, in_band_editing, interface, "
-AOE_TARGET += "reservation_conflict, write_cache_control"
-FILEIO = "blocksize, eui64_id, filename, inq_vend_specific, mode_pages_file, naa_id, nv_cache, "
-FILEIO += "prod_id, prod_rev_lvl, read_only, removable, rotational, scsi_device_name, t10_dev_id, "
-FILEIO += "t10_vend_id, thin_provisioned, tst, usn, vend_specific_id, write_through"
-NULLIO = "blocksize, eui64_id, inq_vend_specific, mode_pages_file, naa_id, prod_id, prod_rev_lvl, "
-NULLIO += "read_only, removable, rotational, scsi_device_name, size, size_mb, t10_dev_id, "
-NULLIO += "t10_vend_id, tst, usn, vend_specific_id"
+AOE_TARGET += "rel_tgt_id, reservation_conflict, write_cache_control"
+FILEIO = "blocksize, eui64_id, expl_alua, filename, inq_vend_specific, mode_pages_file, "
+FILEIO += "naa_id, nv_cache, prod_id, prod_rev_lvl, read_only, removable, rotational, "
+FILEIO += "scsi_device_name, t10_dev_id, t10_vend_id, thin_provisioned, tst, usn, "
+FILEIO += "vend_specific_id, write_through"
+NULLIO = "blocksize, eui64_id, expl_alua, inq_vend_specific, mode_pages_file, naa_id, prod_id, "
+NULLIO += "prod_rev_lvl, read_only, removable, rotational, scsi_device_name, size, size_mb, "
+NULLIO += "t10_dev_id, t10_vend_id, tst, usn, vend_specific_id"
 
 TOP = [
-    ("HANDLERS x {\n}", 1, "unknown word 'HANDLERS': expected one of HANDLER, TARGET_DRIVER"),
-    ("setup_id 1", 1, "unknown word 'setup_id': expected one of HANDLER, TARGET_DRIVER"),
-    ("\nDEVICE d", 2, "unknown word 'DEVICE': expected one of HANDLER, TARGET_DRIVER"),
-    ("[HANDLER vdisk]", 1, "unknown word '[HANDLER': expected one of HANDLER, TARGET_DRIVER"),
+    (
+        "HANDLERS x {\n}",
+        1,
+        "unknown word 'HANDLERS': expected one of DEVICE_GROUP, HANDLER, TARGET_DRIVER",
+    ),
+    (
+        "setup_id 1",
+        1,
+        "unknown word 'setup_id': expected one of DEVICE_GROUP, HANDLER, TARGET_DRIVER",
+    ),
+    (
+        "\nDEVICE d",
+        2,
+        "unknown word 'DEVICE': expected one of DEVICE_GROUP, HANDLER, TARGET_DRIVER",
+    ),
+    (
+        "[HANDLER vdisk]",
+        1,
+        "unknown word '[HANDLER': expected one of DEVICE_GROUP, HANDLER, TARGET_DRIVER",
+    ),
     ("HANDLER", 1, "HANDLER: expected one name after the keyword"),
     ("HANDLER {\n}", 1, "HANDLER: expected one name after the keyword"),
     ("HANDLER a b {\n}", 1, "HANDLER: expected one name after the keyword"),
@@ -324,8 +341,13 @@ TARGET = [
         9,
         "target t: enabled is given already, at line 8",
     ),
-    (in_target("GROUP g {\n}"), 7, "unknown word 'GROUP': expected one of LUN, enabled"),
-    (in_target("rel_tgt_id 1"), 7, "unknown word 'rel_tgt_id': expected one of LUN, enabled"),
+    (
+        in_target("GROUP g {\n}"),
+        7,
+        "unknown word 'GROUP': expected one of LUN, enabled, rel_tgt_id",
+    ),
+    (in_target("rel_tgt_id 0"), 7, "target t: rel_tgt_id '0': expected 1 to 65535"),
+    (in_target("rel_tgt_id 65536"), 7, "target t: rel_tgt_id '65536': expected 1 to 65535"),
     (
         in_target("x 1", "aoe", "e1.1"),
         7,

@@ -8,14 +8,17 @@ import io
 import pytest
 from rich.console import Console
 
-from bridges.control_report import print_report
+from bridges.control_report import print_device_groups, print_report
 from bridges.control_status import (
+    DeviceGroupStatus,
     DeviceStatus,
+    GroupTargetStatus,
     InterfaceStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
     Status,
+    TargetGroupStatus,
     TargetStatus,
 )
 
@@ -78,11 +81,36 @@ STATUS = Status(
             dropped=0,
         ),
     ),
+    device_groups=(
+        DeviceGroupStatus(
+            name="[b]g",
+            devices=("[red]d", "e"),
+            target_groups=(
+                TargetGroupStatus(
+                    name="here",
+                    group_id=1,
+                    state="active",
+                    is_preferred=True,
+                    targets=(GroupTargetStatus(name="disk", driver="nbd", rel_tgt_id=1),),
+                ),
+                TargetGroupStatus(
+                    name="there",
+                    group_id=2,
+                    state="standby",
+                    is_preferred=False,
+                    targets=(
+                        GroupTargetStatus(name="e1.1", driver="aoe", rel_tgt_id=2),
+                        GroupTargetStatus(name="far", driver=None, rel_tgt_id=300),
+                    ),
+                ),
+            ),
+        ),
+    ),
     sgv_idle_bytes=5 << 20,
 )
 
 
-def shown(width: int = 80) -> list[list[str]]:
+def shown(width: int = 100) -> list[list[str]]:
     """The words of each line."""
     out = io.StringIO()
     print_report(STATUS, Console(file=out, width=width, color_system=None))
@@ -100,6 +128,8 @@ def test_everything_is_shown_and_names_are_no_markup() -> None:
         "nbd unix:/s require 3 100",
         "eth0 02:00:00:00:00:0a 9000 up 16 896 yes 123456 7",
         "eth1 02:00:00:00:00:0b 1500 down 2 64 no 0 0",
+        "[b]g [red]d, e here 1 active yes disk",
+        "[b]g [red]d, e there 2 standby no e1.1, far (remote 300)",
         "SGV cache: 5.0 MiB idle; process 4711",
     ):
         assert expected.split() in lines
@@ -110,6 +140,23 @@ def test_there_is_no_table_of_interfaces_without_any() -> None:
     none = STATUS.model_copy(update={"interfaces": ()})
     print_report(none, Console(file=out, width=80, color_system=None))
     assert "Interfaces" not in out.getvalue()
+
+
+def test_there_is_no_table_of_device_groups_without_any() -> None:
+    none = STATUS.model_copy(update={"device_groups": ()})
+    for show, said in ((print_report, False), (print_device_groups, True)):
+        out = io.StringIO()
+        show(none, Console(file=out, width=80, color_system=None))
+        assert "Device groups" not in out.getvalue()
+        assert ("no device groups" in out.getvalue()) is said
+
+
+def test_device_groups_can_be_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_device_groups(STATUS)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 4
+    assert lines[0] == ["Device", "groups"]
+    assert lines[3][-2:] == ["(remote", "300)"]
 
 
 def test_uris_stay_whole_however_narrow_the_terminal() -> None:

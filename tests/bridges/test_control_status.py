@@ -14,12 +14,15 @@ from bridges.aoe.address import parse_address
 from bridges.aoe.server import AoeServer, Export
 from bridges.aoe.target import AoeTarget
 from bridges.control_status import (
+    DeviceGroupStatus,
     DeviceStatus,
+    GroupTargetStatus,
     InterfaceStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
     Status,
+    TargetGroupStatus,
     TargetStatus,
     status_of,
 )
@@ -31,7 +34,9 @@ from bridges.stream_server import StreamServer
 from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.io.sgv import SgvCache
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.device_group import RemotePort, TargetGroup
 from scsi_backend.target.lun_map import LunEntry
 from tests.bridges.aoe.bench import ManualClock
 from tests.bridges.test_stream_server import Quiet
@@ -113,6 +118,26 @@ def test_devices_and_targets_are_told(backend: Backend) -> None:
         TargetStatus(driver="scst_local", name="local", is_enabled=False, luns=writable),
     )
     assert (status.sessions, status.listeners) == ((), ())
+
+
+def test_device_groups_are_told_with_the_states_of_now(backend: Backend) -> None:
+    assert status_of(backend, HANDLERS, {}).device_groups == ()
+    group = backend.add_device_group("g")
+    ports = (backend.target("nbd", "off"), RemotePort("far", 9))
+    part = TargetGroup("tg", 5, ports, is_preferred=True)
+    group.add_target_group(part)
+    group.add_device(backend.devices["r"])
+    group.set_state(part, AccessState.NONOPTIMIZED)
+    targets = (
+        GroupTargetStatus(name="off", driver="nbd", rel_tgt_id=2),
+        GroupTargetStatus(name="far", driver=None, rel_tgt_id=9),
+    )
+    told = TargetGroupStatus(
+        name="tg", group_id=5, state="nonoptimized", is_preferred=True, targets=targets
+    )
+    assert status_of(backend, HANDLERS, {}).device_groups == (
+        DeviceGroupStatus(name="g", devices=("r",), target_groups=(told,)),
+    )
 
 
 def test_memory_kept_for_reuse_is_told(backend: Backend) -> None:

@@ -13,6 +13,7 @@ from bridges.exchange import Exchange, Request, succeed
 from bridges.lun_client import LunClient
 from bridges.recovery import DEADLINE_S, Reply, ScsiError, reply_of
 from scsi_backend.servers.command import Command
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.status import Status
 from tests.bridges.faulty_lun import (
     BUSY,
@@ -26,6 +27,7 @@ from tests.bridges.faulty_lun import (
 )
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.ports import TwoPorts
 
 TEST_UNIT_READY, MODE_SENSE_10, READ_CAPACITY_16, READ_16 = 0x00, 0x5A, 0x9E, 0x88
 READ_ERROR = check_condition("03/11/00")
@@ -409,3 +411,24 @@ def test_an_exchange_may_go_on_after_a_failure() -> None:
     setup.client.run(careful(), outcomes.append)
     setup.client.run(careful(), outcomes.append)
     assert outcomes == ["refused", "read"]
+
+
+def test_what_changed_while_a_port_had_no_access_is_learnt_when_it_has() -> None:
+    ports = TwoPorts()
+    client = LunClient(ports.first.session.nexuses[0], ManualClock())
+    client.open(lambda error: None)
+    outcomes: list[Reply] = []
+
+    def read() -> Reply:
+        cdb, buffer = cdbs.block(cdbs.READ, 16, 0, 1), memoryview(bytearray(512))
+        client.submit(Command(cdb, buffer, None, lambda ended: outcomes.append(reply_of(ended))))
+        return outcomes.pop()
+
+    ports.group.set_state(ports.one, AccessState.STANDBY)
+    ports.vdisk.new_block_count = 2048
+    ports.unit.resync_size()
+    assert read() == Reply(Status.CHECK_CONDITION, sense("02/04/0B"), 0)
+    assert client.info.block_count == 1024
+    ports.group.set_state(ports.one, AccessState.ACTIVE)
+    assert [read()] == good_read()
+    assert client.info.block_count == 2048

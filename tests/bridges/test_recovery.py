@@ -97,7 +97,7 @@ SENSE = {
     "06/2A/03": Action.RETRY,  # reservations preempted
     "06/2A/04": Action.RETRY,
     "06/2A/05": Action.RETRY,
-    "06/2A/06": Action.RETRY,  # ALUA state changed
+    "06/2A/06": Action.REFRESH,  # ALUA state changed
     "06/2A/07": Action.RETRY,
     "06/2A/09": Action.REFRESH,  # capacity changed
     "06/2F/00": Action.RETRY,  # commands cleared

@@ -37,6 +37,7 @@ BY_SENSE = [
     ("02/04/0A", EIO),  # ALUA transition
     ("02/04/1B", EIO),  # sanitize in progress
     ("02/04/0B", EIO),  # ALUA standby
+    ("02/04/0C", EIO),  # ALUA unavailable
     ("02/04/12", EIO),  # offline
     ("02/3A/00", EIO),  # medium not present
     ("03/11/00", EIO),  # MEDIUM ERROR: unrecovered read error

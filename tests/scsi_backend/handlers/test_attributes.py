@@ -11,7 +11,15 @@ from scsi_backend.handlers.attributes import FileioAttributes, NullioAttributes,
 EXPECTED_FLAG = "expected 0 or 1"
 EXPECTED_NUMBER = "expected a number"
 EXPECTED_NAA = "expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6"
-FLAGS = ["read_only", "rotational", "removable", "write_through", "nv_cache", "thin_provisioned"]
+FLAGS = [
+    "read_only",
+    "rotational",
+    "removable",
+    "write_through",
+    "nv_cache",
+    "thin_provisioned",
+    "expl_alua",
+]
 TEXTS = [
     ("t10_dev_id", 25),
     ("usn", 20),
@@ -58,6 +66,7 @@ def test_defaults_are_scsts() -> None:
         "inq_vend_specific": None,
         "tst": 1,
         "mode_pages_file": None,
+        "expl_alua": False,
     }
     nullio = NullioAttributes.model_validate({})
     assert (nullio.blocksize, nullio.size_bytes) == (512, 2748779069440)

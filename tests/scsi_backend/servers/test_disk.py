@@ -52,6 +52,7 @@ GOLDEN = """
 9E 10 READ CAPACITY(16)      -
 9E 12 GET LBA STATUS         -
 A0 -  REPORT LUNS            exempt
+A3 0A REPORT TARGET PORT GROUPS -
 A8 -  READ(12)               -
 AA -  WRITE(12)              writes
 AF -  VERIFY(12)             -

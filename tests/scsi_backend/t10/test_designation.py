@@ -24,6 +24,7 @@ GOLDEN = [
     (designation.naa(bytes(range(0x50, 0x58))), "01030008", bytes(range(0x50, 0x58))),
     (designation.naa(bytes(range(0x60, 0x70))), "01030010", bytes(range(0x60, 0x70))),
     (designation.relative_target_port(0x0102), "01140004", bytes.fromhex("00000102")),
+    (designation.target_port_group(0x0203), "01150004", bytes.fromhex("00000203")),
     (designation.scsi_device_name("abc"), "03280004", b"abc\0"),
     (designation.scsi_device_name("abcd"), "03280008", b"abcd\0\0\0\0"),
     (designation.scsi_device_name("a" * 251), "032800fc", b"a" * 251 + b"\0"),

@@ -110,6 +110,23 @@ def test_targets_are_numbered_and_found_by_driver(backend: Backend) -> None:
     assert [target.relative_target_port for target in backend.targets] == [1, 2, 3]
 
 
+def test_a_target_may_be_given_its_number_and_the_others_go_around_it(backend: Backend) -> None:
+    numbers = [None, 3, None, None]
+    targets = [backend.add_target("nbd", str(i), number) for i, number in enumerate(numbers)]
+    assert [target.relative_target_port for target in targets] == [1, 3, 2, 4]
+    with pytest.raises(TargetError, match="relative target port 2 is taken already"):
+        backend.add_target("nbd", "other", 2)
+
+
+def test_device_groups_are_found_by_name(backend: Backend) -> None:
+    groups = {name: backend.add_device_group(name) for name in ("a", "b")}
+    assert dict(backend.device_groups) == groups
+    with pytest.raises(TargetError, match="device group a exists already"):
+        backend.add_device_group("a")
+    backend.close()
+    assert dict(backend.device_groups) == {}
+
+
 def test_target_is_found_by_driver_and_name(backend: Backend) -> None:
     nbd = backend.add_target("nbd", "disk")
     aoe = backend.add_target("aoe", "disk")
