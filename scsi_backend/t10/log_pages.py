@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
@@ -54,12 +54,14 @@ _MAX_COUNT_4 = (1 << 32) - 1
 _MAX_COUNT_8 = (1 << 64) - 1
 
 
-def log_page(code: LogPage, control: ParameterControl, parameters: Mapping[int, bytes]) -> bytes:
-    """A page of parameters by their codes, which are not saved (DS)."""
-    body = b"".join(
-        struct.pack(">HBB", number, control, len(value)) + value
-        for number, value in sorted(parameters.items())
-    )
+def parameter(number: int, control: ParameterControl, value: bytes) -> bytes:
+    """One parameter of a page."""
+    return struct.pack(">HBB", number, control, len(value)) + value
+
+
+def log_page(code: LogPage, parameters: Iterable[bytes]) -> bytes:
+    """A page of parameters, which are in the order of their codes and not saved (DS)."""
+    body = b"".join(parameters)
     return struct.pack(">BBH", _DS | code, 0, len(body)) + body
 
 
@@ -83,9 +85,14 @@ def counter(value: int) -> bytes:
 def general_statistics(
     *, read_commands: int, write_commands: int, blocks_received: int, blocks_transmitted: int
 ) -> bytes:
-    """Parameter 0001h of page 19h (SPC-5 7.3.9); nobody measures the processing intervals."""
+    """Parameter 0001h of page 19h (SPC-5 7.3.9); the processing intervals are not measured."""
     counters = (read_commands, write_commands, blocks_received, blocks_transmitted, 0, 0, 0, 0)
     return b"".join(counter(value) for value in counters)
+
+
+def no_time_interval() -> bytes:
+    """Parameter 0003h of page 19h, EXPONENT and INTEGER: of no length, so that none is counted."""
+    return bytes(8)
 
 
 def resource_count(count: int, *, is_shared: bool) -> bytes:

@@ -8,8 +8,6 @@ import pytest
 from scsi_backend.t10 import log_pages
 from scsi_backend.t10.log_pages import LogPage, LogPageControl, ParameterControl
 
-COUNTER, BINARY_LIST = ParameterControl.COUNTER, ParameterControl.BINARY_LIST
-
 
 def test_codes_are_those_of_the_standards() -> None:
     assert {each.name: each.value for each in LogPage} == {
@@ -38,15 +36,10 @@ def test_codes_are_those_of_the_standards() -> None:
             log_pages.supported_subpages([(0x02, 0), (0x00, 0xFF), (0x00, 0)]),
             "40ff0006" + "0000" + "00ff" + "0200",
         ),
-        (log_pages.log_page(LogPage.TEMPERATURE, BINARY_LIST, {}), "8d000000"),
-        (
-            log_pages.log_page(LogPage.TEMPERATURE, BINARY_LIST, {0: b"\x00\xff"}),
-            "8d000006" + "00000302" + "00ff",
-        ),
-        (
-            log_pages.log_page(LogPage.READ_ERROR_COUNTERS, COUNTER, {6: b"\1", 0x102: b"\2\3"}),
-            "8300000b" + "00062201" + "01" + "01022202" + "0203",
-        ),
+        (log_pages.log_page(LogPage.TEMPERATURE, []), "8d000000"),
+        (log_pages.log_page(LogPage.READ_ERROR_COUNTERS, [b"\1", b"\2\3"]), "83000003010203"),
+        (log_pages.parameter(0x0102, ParameterControl.BINARY_LIST, b"\3\4"), "010203020304"),
+        (log_pages.parameter(6, ParameterControl.COUNTER, b"\5"), "0006220105"),
         (log_pages.counter(0x0102), "0000000000000102"),
         (log_pages.counter(1 << 64), "ffffffffffffffff"),
         (
@@ -62,6 +55,7 @@ def test_codes_are_those_of_the_standards() -> None:
         ),
         (log_pages.resource_count(0x01020304, is_shared=True), "0102030402000000"),
         (log_pages.resource_count(1 << 32, is_shared=False), "ffffffff01000000"),
+        (log_pages.no_time_interval(), "00" * 8),
         (log_pages.no_temperature(), "00ff"),
         (log_pages.no_background_scan(0x0102), "00000102" + "00" * 8),
         (log_pages.no_background_scan(1 << 32), "ffffffff" + "00" * 8),
