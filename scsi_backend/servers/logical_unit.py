@@ -18,9 +18,11 @@ from typing import Protocol
 from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.servers.buffers import UnitBuffers
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.statistics import Statistics
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.servers.turn import Turn
 from scsi_backend.t10 import cdb as cdb_fields
@@ -134,6 +136,8 @@ class LogicalUnit:
         self.uses_descriptor_sense = False
         # Whose MODE SELECT may change it.
         self.mode_change = Turn()
+        self.statistics = Statistics()
+        self.buffers = UnitBuffers()
         # FORMAT UNIT or SANITIZE that is under way, or has failed.
         self.operation: UnitOperation | None = None
         # Those that were sent to this unit, whichever units they copy between.

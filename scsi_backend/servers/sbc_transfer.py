@@ -53,16 +53,19 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, read_now = where.unpack, unit.block_shift, unit.vdisk.read_now
+        statistics = unit.statistics
 
         def execute(command: Command) -> None:
             cdb = command.cdb
             lba, blocks = unpack(cdb)
             if is_6:
                 blocks = blocks or _ZERO_LENGTH_6
-            elif cdb[1] & _PROTECT_BITS:
+            elif cdb[1] and cdb[1] & _PROTECT_BITS:
                 raise CheckCondition(fields.PROTECT.invalid())
             if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
                 _check_transfer(unit, where, lba, blocks)
+            statistics.read_commands += 1
+            statistics.read_blocks += blocks
             length = blocks << shift
             offset = lba << shift
             view = command.data_in
@@ -146,6 +149,7 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, write_now = where.unpack, unit.block_shift, unit.vdisk.write_now
+        statistics = unit.statistics
 
         def execute(command: Command) -> None:
             cdb = command.cdb
@@ -159,6 +163,8 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
                 is_stable = is_stable or bool(cdb[1] & fields.FUA_BIT)
             if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
                 _check_transfer(unit, where, lba, blocks)
+            statistics.write_commands += 1
+            statistics.write_blocks += blocks
             length = blocks << shift
             view = command.data_out
             if view is None or len(view) != length:

@@ -7,7 +7,7 @@ import struct
 from enum import IntFlag
 
 
-class TaskManagementFunction(IntFlag):
+class TaskManagementSupport(IntFlag):
     """Bytes 0 and 1 of the parameter data; TARGET RESET and WAKEUP are obsolete."""
 
     ABORT_TASK = 0x8000
@@ -27,11 +27,11 @@ _EXTENDED = struct.Struct(">HxBBxHII")
 _EXTENDED_LENGTH = _EXTENDED.size - 4
 
 
-def supported_functions(functions: TaskManagementFunction) -> bytes:
+def supported_functions(functions: TaskManagementSupport) -> bytes:
     """The basic parameter data."""
     return struct.pack(">HxB", functions, 0)
 
 
-def supported_functions_with_timeout(functions: TaskManagementFunction, timeout_s: int) -> bytes:
+def supported_functions_with_timeout(functions: TaskManagementSupport, timeout_s: int) -> bytes:
     """The extended parameter data; one timeout, in units of 100 ms, is for all functions."""
     return _EXTENDED.pack(functions, _EXTENDED_LENGTH, _TMFTMOV, 0, timeout_s * 10, 0)

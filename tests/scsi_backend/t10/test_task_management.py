@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.t10.task_management import (
-    TaskManagementFunction,
+    TaskManagementSupport,
     supported_functions,
     supported_functions_with_timeout,
 )
@@ -25,14 +25,14 @@ GOLDEN = {
 
 
 def test_functions_equal_the_golden_list() -> None:
-    assert {each.name: f"{each:04x}" for each in TaskManagementFunction} == GOLDEN
+    assert {each.name: f"{each:04x}" for each in TaskManagementSupport} == GOLDEN
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_basic_data_have_the_functions_bit(name: str) -> None:
-    assert supported_functions(TaskManagementFunction[name]).hex() == GOLDEN[name] + "0000"
+    assert supported_functions(TaskManagementSupport[name]).hex() == GOLDEN[name] + "0000"
 
 
 def test_extended_data_have_one_long_timeout() -> None:
-    data = supported_functions_with_timeout(TaskManagementFunction.ABORT_TASK, 30)
+    data = supported_functions_with_timeout(TaskManagementSupport.ABORT_TASK, 30)
     assert data.hex() == "8000000c" + "01000000" + "0000012c" + "00000000"
