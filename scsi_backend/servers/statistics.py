@@ -41,6 +41,7 @@ class Statistics:
     """Counters since the logical unit came, and since each log page was reset.
 
     READ and WRITE add to the commands and blocks themselves: a call would cost as much again.
+    Commands that read or write in other ways are not among them.
     """
 
     __slots__ = ("_began_s", "_resets", *Counters._fields)

@@ -61,7 +61,7 @@ class CommandUsage:
 _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.TEST_UNIT_READY, None, "00 00 0000 00 00", _QUICK),
     (Opcode.REQUEST_SENSE, None, "03 01 0000 ff 00", _QUICK),
-    (Opcode.FORMAT_UNIT, None, "04 38 00 00 00 00", _LONG),
+    (Opcode.FORMAT_UNIT, None, "04 3f 00 00 00 00", _LONG),
     (Opcode.READ_6, None, "08 1fffff ff 00", _MOVES),
     (Opcode.WRITE_6, None, "0a 1fffff ff 00", _MOVES),
     (Opcode.INQUIRY, None, "12 01 ff ffff 00", _QUICK),
@@ -78,7 +78,7 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.WRITE_10, None, "2a 18 ffffffff 00 ffff 00", _MOVES),
     (Opcode.WRITE_AND_VERIFY_10, None, "2e 16 ffffffff 00 ffff 00", _MOVES),
     (Opcode.VERIFY_10, None, "2f 16 ffffffff 00 ffff 00", _MOVES),
-    (Opcode.PRE_FETCH_10, None, "34 00 ffffffff 00 ffff 00", _MOVES),
+    (Opcode.PRE_FETCH_10, None, "34 02 ffffffff 00 ffff 00", _MOVES),
     (Opcode.SYNCHRONIZE_CACHE_10, None, "35 02 ffffffff 00 ffff 00", _MOVES),
     (Opcode.READ_DEFECT_DATA_10, None, "37 00 1f 00000000 ffff 00", _QUICK),
     (Opcode.WRITE_BUFFER, None, "3b 1f ff ffffff ffffff 00", _QUICK),
@@ -86,9 +86,9 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.WRITE_SAME_10, None, "41 08 ffffffff 00 ffff 00", _LONG),
     (Opcode.UNMAP, None, "42 00 00000000 00 ffff 00", _LONG),
     (Opcode.SANITIZE, Sanitize.OVERWRITE, "48 a1 0000000000 ffff 00", _LONG),
-    (Opcode.SANITIZE, Sanitize.BLOCK_ERASE, "48 a2 0000000000 ffff 00", _LONG),
-    (Opcode.SANITIZE, Sanitize.CRYPTOGRAPHIC_ERASE, "48 a3 0000000000 ffff 00", _LONG),
-    (Opcode.SANITIZE, Sanitize.EXIT_FAILURE_MODE, "48 9f 0000000000 ffff 00", _QUICK),
+    (Opcode.SANITIZE, Sanitize.BLOCK_ERASE, "48 a2 0000000000 0000 00", _LONG),
+    (Opcode.SANITIZE, Sanitize.CRYPTOGRAPHIC_ERASE, "48 a3 0000000000 0000 00", _LONG),
+    (Opcode.SANITIZE, Sanitize.EXIT_FAILURE_MODE, "48 1f 0000000000 0000 00", _QUICK),
     (Opcode.LOG_SELECT, None, "4c 02 ff ff 000000 ffff 00", _QUICK),
     (Opcode.LOG_SENSE, None, "4d 00 ff ff 00 ffff ffff 00", _QUICK),
     (Opcode.MODE_SELECT_10, None, "55 11 0000000000 ffff 00", _MOVES),
@@ -148,11 +148,10 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
         "7f 00 07 0f 0000 00 ff 000e 18 00 ffffffffffffffff ffffffffffffffff ffffffff",
         _MOVES,
     ),
-    # ATOMIC BOUNDARY in bytes 4 and 5.
     (
         Opcode.VARIABLE_LENGTH,
         VariableLength.WRITE_ATOMIC_32,
-        "7f 00 0000 ffff 00 ff 000f 18 00 ffffffffffffffff 0000000000000000 ffffffff",
+        "7f 00 00000000 00 ff 000f 18 00 ffffffffffffffff 0000000000000000 ffffffff",
         _MOVES,
     ),
     (Opcode.EXTENDED_COPY, ExtendedCopy.LID1, "83 00 0000000000000000 ffffffff 00 00", _LONG),
@@ -192,11 +191,11 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.ORWRITE_16, None, "8b 18 ffffffffffffffff ffffffff 00 00", _MOVES),
     (Opcode.WRITE_AND_VERIFY_16, None, "8e 16 ffffffffffffffff ffffffff 00 00", _MOVES),
     (Opcode.VERIFY_16, None, "8f 16 ffffffffffffffff ffffffff 00 00", _MOVES),
-    (Opcode.PRE_FETCH_16, None, "90 00 ffffffffffffffff ffffffff 00 00", _MOVES),
+    (Opcode.PRE_FETCH_16, None, "90 02 ffffffffffffffff ffffffff 00 00", _MOVES),
     (Opcode.SYNCHRONIZE_CACHE_16, None, "91 02 ffffffffffffffff ffffffff 00 00", _MOVES),
     (Opcode.WRITE_SAME_16, None, "93 09 ffffffffffffffff ffffffff 00 00", _LONG),
-    # ATOMIC BOUNDARY, then the length.
-    (Opcode.WRITE_ATOMIC_16, None, "9c 18 ffffffffffffffff ffff ffff 00 00", _MOVES),
+    # ATOMIC BOUNDARY, which must be zero, then the length.
+    (Opcode.WRITE_ATOMIC_16, None, "9c 18 ffffffffffffffff 0000 ffff 00 00", _MOVES),
     (
         Opcode.SERVICE_ACTION_IN_16,
         ServiceActionIn16.READ_CAPACITY_16,
@@ -250,7 +249,7 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.WRITE_12, None, "aa 18 ffffffff ffffffff 00 00", _MOVES),
     (Opcode.WRITE_AND_VERIFY_12, None, "ae 16 ffffffff ffffffff 00 00", _MOVES),
     (Opcode.VERIFY_12, None, "af 16 ffffffff ffffffff 00 00", _MOVES),
-    (Opcode.READ_DEFECT_DATA_12, None, "b7 1f ffffffff ffffffff 00 00", _QUICK),
+    (Opcode.READ_DEFECT_DATA_12, None, "b7 1f 00000000 ffffffff 00 00", _QUICK),
 )
 
 # UNMAP of WRITE SAME.
