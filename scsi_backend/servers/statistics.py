@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from scsi_backend.t10.additional_sense import AdditionalSense
@@ -27,42 +25,68 @@ class Counters(NamedTuple):
         return Counters(*(now - then for now, then in zip(self, earlier, strict=True)))
 
 
-# Additional sense code to the counter of errors that it makes.
-_COUNTER_OF: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        AdditionalSense.UNRECOVERED_READ_ERROR: "read_errors",
-        AdditionalSense.PERIPHERAL_DEVICE_WRITE_FAULT: "write_errors",
-    }
-)
 _NOTHING: Final = Counters()
+
+
+# READ and WRITE count those of up to this length by the length: in a list, which is one addition
+# to the path of each; the longer ones can afford a call.
+SHORT_BLOCKS: Final = 256
+
+
+class Transfers:
+    """How many commands moved how many blocks one way."""
+
+    __slots__ = ("_long_blocks", "_long_commands", "short")
+
+    def __init__(self) -> None:
+        # By length in blocks.
+        self.short = [0] * (SHORT_BLOCKS + 1)
+        self._long_commands = 0
+        self._long_blocks = 0
+
+    def add(self, length_blocks: int) -> None:
+        """Count a command of any length."""
+        self._long_commands += 1
+        self._long_blocks += length_blocks
+
+    @property
+    def commands(self) -> int:
+        """All commands."""
+        return sum(self.short) + self._long_commands
+
+    @property
+    def blocks(self) -> int:
+        """The blocks of all commands."""
+        short = sum(length * commands for length, commands in enumerate(self.short))
+        return short + self._long_blocks
 
 
 class Statistics:
     """Counters since the logical unit came, and since each log page was reset.
 
-    READ and WRITE add to the commands and blocks themselves: a call would cost as much again.
-    Commands that read or write in other ways are not among them.
+    READ and WRITE count themselves in ``reads`` and ``writes``; commands that read or write in
+    other ways are not among them.
     """
 
-    __slots__ = ("_began_s", "_resets", *Counters._fields)
-
-    read_commands: int
-    read_blocks: int
-    read_errors: int
-    write_commands: int
-    write_blocks: int
-    write_errors: int
-
     def __init__(self) -> None:
+        self.reads = Transfers()
+        self.writes = Transfers()
+        self._read_errors = 0
+        self._write_errors = 0
         self._began_s = time.monotonic()
         self._resets: dict[int, Counters] = {}
-        for name in Counters._fields:
-            setattr(self, name, 0)
 
     @property
     def total(self) -> Counters:
         """All that was ever counted."""
-        return Counters(*(getattr(self, name) for name in Counters._fields))
+        return Counters(
+            read_commands=self.reads.commands,
+            read_blocks=self.reads.blocks,
+            read_errors=self._read_errors,
+            write_commands=self.writes.commands,
+            write_blocks=self.writes.blocks,
+            write_errors=self._write_errors,
+        )
 
     def counters(self, page_code: int) -> Counters:
         """What was counted since a log page was reset."""
@@ -74,9 +98,10 @@ class Statistics:
 
     def note_error(self, sense: Sense) -> None:
         """Count what a command ends with, if it is an error of the medium."""
-        name = _COUNTER_OF.get(sense.code)
-        if name is not None:
-            setattr(self, name, getattr(self, name) + 1)
+        if sense.code == AdditionalSense.UNRECOVERED_READ_ERROR:
+            self._read_errors += 1
+        elif sense.code == AdditionalSense.PERIPHERAL_DEVICE_WRITE_FAULT:
+            self._write_errors += 1
 
     @property
     def power_on_minutes(self) -> int:

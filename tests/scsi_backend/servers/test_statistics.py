@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from scsi_backend.servers.disk import disk
-from scsi_backend.servers.statistics import Counters, Statistics
+from scsi_backend.servers.statistics import SHORT_BLOCKS, Counters, Statistics
 from scsi_backend.t10 import sense
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
@@ -35,6 +35,18 @@ def test_write_counts_itself_and_its_blocks(vdisk: FaultyVdisk, width: int) -> N
     assert unit.statistics.total == Counters(write_commands=1, write_blocks=3)
 
 
+@pytest.mark.parametrize("blocks", [0, 1, SHORT_BLOCKS, SHORT_BLOCKS + 1, 2 * SHORT_BLOCKS])
+def test_commands_of_any_length_count(vdisk: FaultyVdisk, blocks: int) -> None:
+    unit = disk(vdisk)
+    initiator = join(unit)
+    for _ in range(2):
+        initiator.good(cdbs.block(cdbs.READ, 10, 0, blocks), None, blocks * 512)
+    initiator.good(cdbs.block(cdbs.WRITE, 10, 0, blocks), bytes(blocks * 512))
+    assert unit.statistics.total == Counters(
+        read_commands=2, read_blocks=2 * blocks, write_commands=1, write_blocks=blocks
+    )
+
+
 def test_all_initiators_count_together(vdisk: FaultyVdisk) -> None:
     unit = disk(vdisk)
     for _ in range(2):
@@ -42,7 +54,14 @@ def test_all_initiators_count_together(vdisk: FaultyVdisk) -> None:
     assert unit.statistics.total == Counters(read_commands=2, read_blocks=16)
 
 
-@pytest.mark.parametrize("cdb", [cdbs.block(cdbs.READ, 10, 1024, 1), cdbs.raw("2820" + "00" * 8)])
+@pytest.mark.parametrize(
+    "cdb",
+    [
+        cdbs.block(cdbs.READ, 10, 1024, 1),
+        cdbs.block(cdbs.READ, 12, 0, 1025),
+        cdbs.raw("2820" + "00" * 8),
+    ],
+)
 def test_refused_command_does_not_count(vdisk: FaultyVdisk, cdb: bytes) -> None:
     unit = disk(vdisk)
     assert join(unit).send(cdb, None, 512).sense is not None
@@ -91,9 +110,11 @@ def test_other_sense_data_are_no_errors_of_the_medium(found: sense.Sense) -> Non
 
 def test_each_page_counts_from_its_own_reset() -> None:
     statistics = Statistics()
-    statistics.read_commands += 5
+    for _ in range(5):
+        statistics.reads.add(1)
     statistics.reset(0x03)
-    statistics.read_commands += 2
+    for _ in range(2):
+        statistics.reads.add(1)
     counted = [statistics.counters(code).read_commands for code in (0x03, 0x19)]
     assert counted == [2, 7]
 
