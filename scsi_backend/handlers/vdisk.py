@@ -46,6 +46,14 @@ class Extent:
     is_mapped: bool
 
 
+@dataclass(slots=True)
+class Space:
+    """What a disk takes in its backing store, and what that could give it yet."""
+
+    used_bytes: int = 0
+    available_bytes: int = 0
+
+
 class Vdisk(ABC):
     """An emulated disk. ``block_count`` changes only in ``reread_size``."""
 
@@ -69,6 +77,8 @@ class Vdisk(ABC):
         # Whether initiators may change access states, where the device is in a device group.
         self.has_explicit_alua = attributes.expl_alua
         self.is_thin_provisioned = False
+        # Whether ``measure_space`` says more than that everything is stored.
+        self.measures_space = False
         # Whether a write may be lost until a flush (WCE of the caching mode page), and whether
         # a flush has anything to do.
         self.has_volatile_cache = False
@@ -116,6 +126,11 @@ class Vdisk(ABC):
     @abstractmethod
     def extents(self, offset_bytes: int, limit: int, runs: list[Extent], done: Done) -> None:
         """Append up to ``limit`` runs from ``offset_bytes`` to the end of the disk to ``runs``."""
+
+    def measure_space(self, space: Space, done: Done) -> None:
+        """Fill in ``space``; of a disk that is all there, nothing else can be asked for."""
+        space.used_bytes = self.block_count * self.block_size_bytes
+        done(0)
 
     @abstractmethod
     def reread_size(self) -> bool:

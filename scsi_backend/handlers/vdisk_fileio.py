@@ -7,7 +7,7 @@ import logging
 from typing import ClassVar
 
 from scsi_backend.handlers.attributes import FileioAttributes
-from scsi_backend.handlers.vdisk import Extent, Vdisk
+from scsi_backend.handlers.vdisk import Extent, Space, Vdisk
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.file import BackingFile
 from scsi_backend.io.located import Located
@@ -33,6 +33,7 @@ class VdiskFileio(Vdisk):
                 "%s: %s cannot deallocate: thin_provisioned off", name, attributes.filename
             )
             self.is_thin_provisioned = False
+        self.measures_space = self.is_thin_provisioned and file.is_regular
         self.needs_sync = not (attributes.nv_cache or attributes.read_only)
         self.has_volatile_cache = self.needs_sync and not attributes.write_through
 
@@ -98,6 +99,17 @@ class VdiskFileio(Vdisk):
             done(result)
 
         self._file.extents(offset_bytes, end_bytes, limit, found, finish)
+
+    def measure_space(self, space: Space, done: Done) -> None:
+        """See ``Vdisk.measure_space``: a file's blocks, and what its file system has left."""
+        found: list[tuple[int, int]] = []
+
+        def finish(result: int) -> None:
+            for used_bytes, available_bytes in found:
+                space.used_bytes, space.available_bytes = used_bytes, available_bytes
+            done(result)
+
+        self._file.measure_space(found, finish)
 
     def reread_size(self) -> bool:
         """See ``Vdisk.reread_size``."""

@@ -151,6 +151,20 @@ class BackingFile:
 
         self._engine.call(collect, done)
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a file in a file system, not a block device."""
+        return stat.S_ISREG(os.fstat(self.fd).st_mode)
+
+    def measure_space(self, found: list[tuple[int, int]], done: Done) -> None:
+        """Append (used_bytes, available_bytes) to ``found``: see ``syscalls.space``."""
+
+        def measure() -> int:
+            found.append(syscalls.space(self.fd))
+            return 0
+
+        self._engine.call(measure, done)
+
     def close(self) -> None:
         """Close the descriptor; the engine must be idle for this file."""
         os.close(self.fd)

@@ -125,6 +125,17 @@ def size_bytes(fd: int) -> int:
     return os.lseek(fd, 0, os.SEEK_END) if stat.S_ISBLK(status.st_mode) else status.st_size
 
 
+def space(fd: int) -> tuple[int, int]:
+    """Return the bytes that a file takes and those that its file system has left for anybody.
+
+    Metadata and what is not written out yet are in neither; raises OSError.
+    """
+    # st_blocks counts 512 bytes each, whatever the file system's own block is (stat(2)).
+    used_bytes = os.fstat(fd).st_blocks * 512
+    system = os.fstatvfs(fd)
+    return used_bytes, system.f_bavail * system.f_frsize
+
+
 def is_in_memory(fd: int) -> bool:
     """Tell whether the file lives in RAM, so that no plain read or write of it can block."""
     status = os.fstat(fd)

@@ -57,7 +57,7 @@ class Nexus(Protocol):
     def defer_error(self, sense: Sense) -> None:
         """Report the error of a command that already got GOOD with the next one."""
 
-    def faulted(self, command: Command) -> None:
+    def faulted(self, command: Command, sense: Sense) -> None:
         """Hear that a command is about to end with CHECK CONDITION."""
 
     def reported_luns(self) -> Sequence[int]:
@@ -160,7 +160,7 @@ class Command:
     def check_condition(self, sense: Sense) -> None:
         """End the command with CHECK CONDITION, and others with it where QERR says so."""
         self.data_in_length = 0
-        self.nexus.faulted(self)
+        self.nexus.faulted(self, sense)
         self.complete(Status.CHECK_CONDITION, sense)
 
     def encoded_sense(self) -> bytes:

@@ -16,9 +16,12 @@ from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
 from scsi_backend.servers.spc import SPC_COMMANDS
 from scsi_backend.servers.spc_alua import ALUA_COMMANDS, EXPLICIT_ALUA_COMMANDS
+from scsi_backend.servers.spc_buffer import BUFFER_COMMANDS
 from scsi_backend.servers.spc_diagnostic import DIAGNOSTIC_COMMANDS
+from scsi_backend.servers.spc_log import LOG_COMMANDS
 from scsi_backend.servers.spc_mode import MODE_COMMANDS
 from scsi_backend.servers.spc_mode_select import MODE_SELECT_COMMANDS
+from scsi_backend.servers.spc_report_supported import REPORT_SUPPORTED_COMMANDS
 
 DISK_COMMANDS = (
     *SPC_COMMANDS,
@@ -26,6 +29,9 @@ DISK_COMMANDS = (
     *MODE_SELECT_COMMANDS,
     *DIAGNOSTIC_COMMANDS,
     *ALUA_COMMANDS,
+    *REPORT_SUPPORTED_COMMANDS,
+    *LOG_COMMANDS,
+    *BUFFER_COMMANDS,
     *START_STOP_COMMANDS,
     *TRANSFER_COMMANDS,
     *MEDIUM_COMMANDS,

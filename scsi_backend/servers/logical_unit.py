@@ -18,12 +18,14 @@ from typing import Protocol
 from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.servers.buffers import UnitBuffers
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.port_groups import PortGroups
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.statistics import Statistics
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
@@ -126,6 +128,8 @@ class LogicalUnit:
         # Each write is stable before its status, without FUA being asked for.
         self.is_write_through = False
         self.medium = Medium()
+        self.statistics = Statistics()
+        self.buffers = UnitBuffers()
         self._ports: set[TargetPort] = set()
         # The device group that it is in, if any.
         self.port_groups: PortGroups | None = None

@@ -102,8 +102,6 @@ _UNMAP_DESCRIPTOR = struct.Struct(">QI4x")
 def unmap(unit: LogicalUnit, command: Command) -> None:
     """UNMAP (SBC-4 5.36)."""
     cdb = command.cdb
-    if not unit.vdisk.is_thin_provisioned:
-        raise CheckCondition(sense.INVALID_OPCODE)
     if fields.UNMAP_ANCHOR.read(cdb):
         raise CheckCondition(fields.UNMAP_ANCHOR.invalid())
     list_length = fields.UNMAP_PARAMETER_LIST_LENGTH.read(cdb)
@@ -230,5 +228,11 @@ MEDIUM_COMMANDS = (
     CommandRow(Opcode.PRE_FETCH_10, _bind(partial(_pre_fetch, RANGE_10))),
     CommandRow(Opcode.PRE_FETCH_16, _bind(partial(_pre_fetch, RANGE_16))),
     # Its ranges are in the parameter list; it is rare enough to keep whatever is atomic waiting.
-    CommandRow(Opcode.UNMAP, _bind(unmap), writes_medium=True, blocks_of=whole_medium),
+    CommandRow(
+        Opcode.UNMAP,
+        _bind(unmap),
+        writes_medium=True,
+        blocks_of=whole_medium,
+        is_supported=lambda vdisk: vdisk.is_thin_provisioned,
+    ),
 )

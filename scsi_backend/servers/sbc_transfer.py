@@ -17,6 +17,7 @@ from scsi_backend.io.scatter import Buffer, contiguous
 from scsi_backend.servers.command import CheckCondition, Command, Execute, ReadByReference
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
+from scsi_backend.servers.statistics import SHORT_BLOCKS
 from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import sense
@@ -53,16 +54,20 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, read_now = where.unpack, unit.block_shift, unit.vdisk.read_now
+        long, short = unit.statistics.reads, unit.statistics.reads.short
 
         def execute(command: Command) -> None:
             cdb = command.cdb
             lba, blocks = unpack(cdb)
             if is_6:
                 blocks = blocks or _ZERO_LENGTH_6
-            elif cdb[1] & _PROTECT_BITS:
+            elif cdb[1] and cdb[1] & _PROTECT_BITS:
                 raise CheckCondition(fields.PROTECT.invalid())
-            if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
+            if lba + blocks > unit.block_count or blocks > SHORT_BLOCKS:
                 _check_transfer(unit, where, lba, blocks)
+                long.add(blocks)
+            else:
+                short[blocks] += 1
             length = blocks << shift
             offset = lba << shift
             view = command.data_in
@@ -146,6 +151,7 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, write_now = where.unpack, unit.block_shift, unit.vdisk.write_now
+        long, short = unit.statistics.writes, unit.statistics.writes.short
 
         def execute(command: Command) -> None:
             cdb = command.cdb
@@ -157,8 +163,11 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
                 if cdb[1] & _PROTECT_BITS:
                     raise CheckCondition(fields.PROTECT.invalid())
                 is_stable = is_stable or bool(cdb[1] & fields.FUA_BIT)
-            if lba + blocks > unit.block_count or blocks > unit.max_transfer_blocks:
+            if lba + blocks > unit.block_count or blocks > SHORT_BLOCKS:
                 _check_transfer(unit, where, lba, blocks)
+                long.add(blocks)
+            else:
+                short[blocks] += 1
             length = blocks << shift
             view = command.data_out
             if view is None or len(view) != length:

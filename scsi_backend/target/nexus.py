@@ -146,6 +146,7 @@ class ItlNexus:
 
     def defer_error(self, sense: Sense) -> None:
         """Report an error of an earlier command with the next command."""
+        self.unit.statistics.note_error(sense)
         self.establish_unit_attention(sense)
 
     def take_unit_attention(self) -> Sense | None:
@@ -166,8 +167,11 @@ class ItlNexus:
             self._attentions.remove(sense)
             self.recompose()
 
-    def faulted(self, command: Command) -> None:
+    def faulted(self, command: Command, sense: Sense) -> None:
         """See ``Nexus.faulted``."""
+        # A deferred error was counted when it came about.
+        if not sense.deferred:
+            self.unit.statistics.note_error(sense)
         if self.unit.control.qerr:
             abort_after_fault(self, self.unit, command)
 

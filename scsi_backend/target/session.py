@@ -111,7 +111,7 @@ class AbsentNexus:
     def defer_error(self, sense: Sense) -> None:
         """Nothing that can fail later runs here."""
 
-    def faulted(self, command: Command) -> None:
+    def faulted(self, command: Command, sense: Sense) -> None:
         """There are no others."""
 
     def reported_luns(self) -> Sequence[int]:

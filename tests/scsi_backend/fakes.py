@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from scsi_backend.handlers.attributes import VdiskAttributes
-from scsi_backend.handlers.vdisk import Extent, Vdisk
+from scsi_backend.handlers.vdisk import Extent, Space, Vdisk
 from scsi_backend.io.engine import Done, Operation, call_guarded, read_fully, write_fully
 from scsi_backend.io.scatter import Buffer, contiguous
 
@@ -57,7 +57,8 @@ class FaultyVdisk(Vdisk):
         super().__init__("faulty", attributes, blocks * block_size_bytes + tail_bytes)
         self.needs_sync = not (nv_cache or read_only)
         self.has_volatile_cache = self.needs_sync and not write_through
-        self.is_thin_provisioned = is_thin
+        self.is_thin_provisioned = self.measures_space = is_thin
+        self.space = Space()
         self.data = bytearray(blocks * block_size_bytes)
         self.faults = Faults()
         self.immediate_bytes: int | None = None
@@ -137,6 +138,18 @@ class FaultyVdisk(Vdisk):
             return 0
 
         self._do("extents", offset_bytes, limit, collect, done)
+
+    def measure_space(self, space: Space, done: Done) -> None:
+        """See ``Vdisk.measure_space``: ``self.space``."""
+
+        def measure() -> int:
+            space.used_bytes, space.available_bytes = (
+                self.space.used_bytes,
+                self.space.available_bytes,
+            )
+            return 0
+
+        self._do("measure_space", 0, 0, measure, done)
 
     def reread_size(self) -> bool:
         """See ``Vdisk.reread_size``: takes ``new_block_count`` over."""

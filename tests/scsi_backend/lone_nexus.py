@@ -32,7 +32,7 @@ class LoneNexus:
     def defer_error(self, sense: Sense) -> None:
         """See ``Nexus``."""
 
-    def faulted(self, command: Command) -> None:
+    def faulted(self, command: Command, sense: Sense) -> None:
         """See ``Nexus``."""
         self.faults.append(command)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scsi_backend.handlers.attributes import FileioAttributes
-from scsi_backend.handlers.vdisk import Extent
+from scsi_backend.handlers.vdisk import Extent, Space
 from scsi_backend.handlers.vdisk_fileio import VdiskFileio
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.io.located import ZEROS, FileRange
@@ -171,3 +171,22 @@ def test_a_file_that_cannot_be_used_is_closed_again() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
         os.close(descriptor)
+
+
+def test_space_is_what_the_file_takes_and_its_file_system_has(
+    open_fileio: OpenFileio, tmp_path: Path
+) -> None:
+    engine = ManualEngine()
+    disk = open_fileio(16 * PAGE, engine, thin_provisioned="1")
+    with (tmp_path / "disk0").open("r+b") as file:
+        file.write(b"\xaa" * PAGE)
+        file.flush()
+        os.fsync(file.fileno())
+    space = Space()
+    results: list[int] = []
+    disk.measure_space(space, results.append)
+    assert (space, results) == (Space(), [])
+    engine.run_all()
+    assert results == [0]
+    assert PAGE <= space.used_bytes < 16 * PAGE
+    assert space.available_bytes > 0

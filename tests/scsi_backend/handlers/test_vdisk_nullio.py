@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.handlers.attributes import NullioAttributes
-from scsi_backend.handlers.vdisk import Extent
+from scsi_backend.handlers.vdisk import Extent, Space
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.io.located import ZEROS
@@ -67,3 +67,11 @@ def test_there_is_no_cache_to_flush(vdisk: VdiskNullio) -> None:
     assert not vdisk.needs_sync
     assert not vdisk.has_volatile_cache
     vdisk.close()
+
+
+def test_all_of_it_is_taken_and_nothing_left(vdisk: VdiskNullio) -> None:
+    space = Space()
+    results: list[int] = []
+    vdisk.measure_space(space, results.append)
+    assert (space, results) == (Space(used_bytes=1 << 20, available_bytes=0), [0])
+    assert not vdisk.measures_space

@@ -195,3 +195,18 @@ def test_close_closes_the_descriptor(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(file.fd)
+
+
+def test_space_is_measured_by_the_engine(open_backing: Opener, tmp_path: Path) -> None:
+    engine = ManualEngine()
+    file = open_backing(tmp_path, bytes(PAGE), engine)
+    found: list[tuple[int, int]] = []
+    results: list[int] = []
+    file.measure_space(found, results.append)
+    assert (len(engine.queued), found) == (1, [])
+    engine.run_all()
+    assert (len(found), results) == (1, [0])
+
+
+def test_file_in_a_file_system_is_regular(open_backing: Opener, tmp_path: Path) -> None:
+    assert open_backing(tmp_path, bytes(PAGE)).is_regular

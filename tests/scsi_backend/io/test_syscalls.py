@@ -175,3 +175,18 @@ def test_a_hole_is_where_no_page_is(open_file: OpenFile, shm_path: Path, seeks: 
         pytest.skip(f"cachestat(2): {error.strerror} (Linux 6.5 has it)")
     assert found == [True, True, False, True, True]
     assert ranges == [True, True, False, False, True]
+
+
+def test_space_is_the_files_and_its_file_systems(fd: int) -> None:
+    os.fsync(fd)
+    used_bytes, available_bytes = syscalls.space(fd)
+    status = os.fstatvfs(fd)
+    assert 16 * PAGE <= used_bytes < 32 * PAGE
+    # Others write to the same file system meanwhile.
+    assert 0 < available_bytes <= status.f_blocks * status.f_frsize
+
+
+def test_holes_take_no_space(fd: int) -> None:
+    punch_or_skip(fd, 0, 15 * PAGE)
+    os.fsync(fd)
+    assert syscalls.space(fd)[0] < 16 * PAGE

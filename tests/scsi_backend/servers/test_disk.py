@@ -23,6 +23,7 @@ GOLDEN = """
 15 -  MODE SELECT(6)         -
 1A -  MODE SENSE(6)          -
 1B -  START STOP UNIT        -
+1C -  RECEIVE DIAGNOSTIC RESULTS -
 1D -  SEND DIAGNOSTIC        -
 1E -  PREVENT ALLOW MEDIUM REMOVAL -
 25 -  READ CAPACITY(10)      -
@@ -31,11 +32,15 @@ GOLDEN = """
 2F -  VERIFY(10)             -
 34 -  PRE-FETCH(10)          -
 35 -  SYNCHRONIZE CACHE(10)  -
+3B -  WRITE BUFFER           -
+3C -  READ BUFFER            -
 41 -  WRITE SAME(10)         writes
 42 -  UNMAP                  writes
 48 01 SANITIZE OVERWRITE     writes
 48 02 SANITIZE BLOCK ERASE   writes
 48 1F SANITIZE EXIT FAILURE MODE writes
+4C -  LOG SELECT             -
+4D -  LOG SENSE              -
 55 -  MODE SELECT(10)        -
 5A -  MODE SENSE(10)         -
 83 00 EXTENDED COPY LID1     -
@@ -53,6 +58,8 @@ GOLDEN = """
 9E 12 GET LBA STATUS         -
 A0 -  REPORT LUNS            exempt
 A3 0A REPORT TARGET PORT GROUPS -
+A3 0C REPORT SUPPORTED OPERATION CODES -
+A3 0D REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS -
 A8 -  READ(12)               -
 AA -  WRITE(12)              writes
 AF -  VERIFY(12)             -
