@@ -10,11 +10,13 @@ from scsi_backend.servers.disk import disk
 from scsi_backend.servers.port_groups import StatesNotSetError
 from scsi_backend.t10 import sense
 from scsi_backend.t10.alua import MAX_PORTS, AccessState
+from scsi_backend.t10.sense import SenseKey
 from scsi_backend.t10.status import Status
 from scsi_backend.target.device_group import DeviceGroup, RemotePort, TargetGroup
 from scsi_backend.target.lun_map import LunEntry
-from scsi_backend.target.target import TargetError
+from scsi_backend.target.target import Target, TargetError
 from tests.scsi_backend import cdbs
+from tests.scsi_backend.copies import MIB_BLOCKS, once, segment, start, two
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect_unit
 from tests.scsi_backend.ports import CHANGED, TwoPorts, assert_changed_once, target_of
@@ -291,3 +293,22 @@ def test_a_device_is_in_one_group(ports: TwoPorts) -> None:
     with pytest.raises(TargetError, match="device faulty is in a device group already"):
         other.add_device(ports.unit)
     assert other.devices == ()
+
+
+def test_a_copy_under_way_ends_with_the_piece_that_it_is_at_when_access_is_lost() -> None:
+    source, destination, session = two(3 * MIB_BLOCKS)
+    destination.immediate_bytes, destination.is_held = NOT_NOW, True
+    target = session.target
+    assert isinstance(target, Target)
+    group, ports = DeviceGroup("g"), TargetGroup("tg", 1, [target])
+    group.add_target_group(ports)
+    for nexus in session.nexuses.values():
+        group.add_device(nexus.unit)
+    copy = start(session, once(segment(0, 1, 3 * MIB_BLOCKS, 0, 0)))
+    group.set_state(ports, AccessState.STANDBY)
+    assert (ports.state, copy.is_done) == (AccessState.TRANSITIONING, False)
+    destination.release_all()
+    assert copy.outcome.sense is not None
+    assert copy.outcome.sense.key == SenseKey.COPY_ABORTED
+    assert ports.state is AccessState.STANDBY
+    assert destination.blocks(0, MIB_BLOCKS) == source.blocks(0, MIB_BLOCKS)
