@@ -15,7 +15,7 @@ from scsi_backend.servers.sbc_start_stop import START_STOP_COMMANDS
 from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
 from scsi_backend.servers.spc import SPC_COMMANDS
-from scsi_backend.servers.spc_alua import ALUA_COMMANDS, EXPLICIT_ALUA_COMMANDS
+from scsi_backend.servers.spc_alua import ALUA_COMMANDS
 from scsi_backend.servers.spc_buffer import BUFFER_COMMANDS
 from scsi_backend.servers.spc_diagnostic import DIAGNOSTIC_COMMANDS
 from scsi_backend.servers.spc_log import LOG_COMMANDS
@@ -45,5 +45,4 @@ DISK_COMMANDS = (
 
 def disk(vdisk: Vdisk, mode_store: ModeStore | None = None) -> LogicalUnit:
     """Return the logical unit of an emulated disk; raises OSError as ``LogicalUnit``."""
-    explicit = EXPLICIT_ALUA_COMMANDS if vdisk.has_explicit_alua else ()
-    return LogicalUnit(vdisk, (*DISK_COMMANDS, *explicit), mode_store)
+    return LogicalUnit(vdisk, DISK_COMMANDS, mode_store)

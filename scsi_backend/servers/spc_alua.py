@@ -91,12 +91,10 @@ ALUA_COMMANDS: Final = (
         lambda unit: partial(report_target_port_groups, unit),
         service_action=MaintenanceIn.REPORT_TARGET_PORT_GROUPS,
     ),
-)
-# Of devices with expl_alua only.
-EXPLICIT_ALUA_COMMANDS: Final = (
     CommandRow(
         Opcode.MAINTENANCE_OUT,
         lambda unit: partial(set_target_port_groups, unit),
         service_action=MaintenanceOut.SET_TARGET_PORT_GROUPS,
+        is_supported=lambda vdisk: vdisk.has_explicit_alua,
     ),
 )

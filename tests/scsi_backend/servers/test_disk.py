@@ -60,6 +60,7 @@ A0 -  REPORT LUNS            exempt
 A3 0A REPORT TARGET PORT GROUPS -
 A3 0C REPORT SUPPORTED OPERATION CODES -
 A3 0D REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS -
+A4 0A SET TARGET PORT GROUPS -
 A8 -  READ(12)               -
 AA -  WRITE(12)              writes
 AF -  VERIFY(12)             -
@@ -88,7 +89,9 @@ def test_rows_equal_the_golden_list() -> None:
 
 @pytest.fixture
 def initiator() -> Initiator:
-    return connect(FaultyVdisk(is_thin=True))
+    vdisk = FaultyVdisk(is_thin=True)
+    vdisk.has_explicit_alua = True
+    return connect(vdisk)
 
 
 @pytest.mark.parametrize("opcode", range(256))
