@@ -37,10 +37,6 @@ _QUICK: Final = Timeouts(1, 10)
 _MOVES: Final = Timeouts(1, 60)
 _LONG: Final = Timeouts(1, 3600)
 
-# What SPC-2 reservations and persistent ones are made with.
-_RESERVE_6, _RELEASE_6, _RESERVE_10, _RELEASE_10 = 0x16, 0x17, 0x56, 0x57
-_PERSISTENT_RESERVE_IN, _PERSISTENT_RESERVE_OUT = 0x5E, 0x5F
-
 
 @dataclass(frozen=True, slots=True)
 class CommandUsage:
@@ -66,8 +62,8 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.WRITE_6, None, "0a 1fffff ff 00", _MOVES),
     (Opcode.INQUIRY, None, "12 01 ff ffff 00", _QUICK),
     (Opcode.MODE_SELECT_6, None, "15 11 0000 ff 00", _MOVES),
-    (_RESERVE_6, None, "16 00 00 0000 00", _QUICK),
-    (_RELEASE_6, None, "17 00 00 0000 00", _QUICK),
+    (Opcode.RESERVE_6, None, "16 00 00 0000 00", _QUICK),
+    (Opcode.RELEASE_6, None, "17 00 00 0000 00", _QUICK),
     (Opcode.MODE_SENSE_6, None, "1a 08 ff ff ff 00", _QUICK),
     (Opcode.START_STOP_UNIT, None, "1b 01 00 00 f7 00", _MOVES),
     (Opcode.RECEIVE_DIAGNOSTIC_RESULTS, None, "1c 01 ff ffff 00", _QUICK),
@@ -92,24 +88,24 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.LOG_SELECT, None, "4c 02 ff ff 000000 ffff 00", _QUICK),
     (Opcode.LOG_SENSE, None, "4d 00 ff ff 00 ffff ffff 00", _QUICK),
     (Opcode.MODE_SELECT_10, None, "55 11 0000000000 ffff 00", _MOVES),
-    (_RESERVE_10, None, "56 00 00 00 000000 0000 00", _QUICK),
-    (_RELEASE_10, None, "57 00 00 00 000000 0000 00", _QUICK),
+    (Opcode.RESERVE_10, None, "56 00 00 00 000000 0000 00", _QUICK),
+    (Opcode.RELEASE_10, None, "57 00 00 00 000000 0000 00", _QUICK),
     (Opcode.MODE_SENSE_10, None, "5a 18 ff ff 000000 ffff 00", _QUICK),
     # READ KEYS, READ RESERVATION, REPORT CAPABILITIES, READ FULL STATUS.
-    (_PERSISTENT_RESERVE_IN, 0x00, "5e 00 0000000000 ffff 00", _QUICK),
-    (_PERSISTENT_RESERVE_IN, 0x01, "5e 01 0000000000 ffff 00", _QUICK),
-    (_PERSISTENT_RESERVE_IN, 0x02, "5e 02 0000000000 ffff 00", _QUICK),
-    (_PERSISTENT_RESERVE_IN, 0x03, "5e 03 0000000000 ffff 00", _QUICK),
+    (Opcode.PERSISTENT_RESERVE_IN, 0x00, "5e 00 0000000000 ffff 00", _QUICK),
+    (Opcode.PERSISTENT_RESERVE_IN, 0x01, "5e 01 0000000000 ffff 00", _QUICK),
+    (Opcode.PERSISTENT_RESERVE_IN, 0x02, "5e 02 0000000000 ffff 00", _QUICK),
+    (Opcode.PERSISTENT_RESERVE_IN, 0x03, "5e 03 0000000000 ffff 00", _QUICK),
     # REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT AND ABORT, REGISTER AND IGNORE EXISTING
     # KEY, REGISTER AND MOVE.
-    (_PERSISTENT_RESERVE_OUT, 0x00, "5f 00 00 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x01, "5f 01 ff 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x02, "5f 02 ff 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x03, "5f 03 00 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x04, "5f 04 ff 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x05, "5f 05 ff 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x06, "5f 06 00 0000 ffffffff 00", _MOVES),
-    (_PERSISTENT_RESERVE_OUT, 0x07, "5f 07 00 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x00, "5f 00 00 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x01, "5f 01 ff 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x02, "5f 02 ff 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x03, "5f 03 00 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x04, "5f 04 ff 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x05, "5f 05 ff 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x06, "5f 06 00 0000 ffffffff 00", _MOVES),
+    (Opcode.PERSISTENT_RESERVE_OUT, 0x07, "5f 07 00 0000 ffffffff 00", _MOVES),
     # control, additional length, service action, flags, lba, protection information, length.
     (
         Opcode.VARIABLE_LENGTH,
