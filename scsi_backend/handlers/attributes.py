@@ -131,6 +131,11 @@ class VdiskAttributes(BaseModel):
     mode_pages_file: AbsolutePath | None = Field(
         None, description="absolute path of the file for saved mode pages; nothing is saved without"
     )
+    pr_file_name: AbsolutePath | None = Field(
+        None,
+        description="absolute path of the file for persistent reservations"
+        " (/var/lib/scst/pr/ and the device's name)",
+    )
     expl_alua: Flag = Field(
         False, description="initiators may change access states (SET TARGET PORT GROUPS)"
     )

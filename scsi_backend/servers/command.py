@@ -13,6 +13,7 @@ from typing import Protocol
 
 from scsi_backend.io.located import Located
 from scsi_backend.io.scatter import Buffer
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 
@@ -25,12 +26,24 @@ class CheckCondition(Exception):
         self.sense = sense
 
 
+class OtherStatus(Exception):
+    """Ends a command of several steps with a status that brings no sense data."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name)
+        self.status = status
+
+
 class Nexus(Protocol):
     """What a device server may know and do about the I_T_L nexus of a command."""
 
     outstanding: set[Command]
     # Those of them that end with TASK ABORTED, whatever became of them.
     aborted: set[Command]
+
+    @property
+    def id(self) -> ItNexusId:
+        """Which I_T nexus this is, over all of its sessions."""
 
     @property
     def is_read_only(self) -> bool:

@@ -7,6 +7,7 @@ from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.extended_copy import COPY_COMMANDS
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.mode_state import ModeStore
+from scsi_backend.servers.reservations import PrStore
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
 from scsi_backend.servers.sbc_format import FORMAT_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
@@ -21,13 +22,19 @@ from scsi_backend.servers.spc_diagnostic import DIAGNOSTIC_COMMANDS
 from scsi_backend.servers.spc_log import LOG_COMMANDS
 from scsi_backend.servers.spc_mode import MODE_COMMANDS
 from scsi_backend.servers.spc_mode_select import MODE_SELECT_COMMANDS
+from scsi_backend.servers.spc_persistent_in import PERSISTENT_IN_COMMANDS
+from scsi_backend.servers.spc_persistent_out import PERSISTENT_OUT_COMMANDS
 from scsi_backend.servers.spc_report_supported import REPORT_SUPPORTED_COMMANDS
+from scsi_backend.servers.spc_reserve import RESERVE_COMMANDS
 
 DISK_COMMANDS = (
     *SPC_COMMANDS,
     *MODE_COMMANDS,
     *MODE_SELECT_COMMANDS,
     *DIAGNOSTIC_COMMANDS,
+    *PERSISTENT_IN_COMMANDS,
+    *PERSISTENT_OUT_COMMANDS,
+    *RESERVE_COMMANDS,
     *ALUA_COMMANDS,
     *REPORT_SUPPORTED_COMMANDS,
     *LOG_COMMANDS,
@@ -43,6 +50,8 @@ DISK_COMMANDS = (
 )
 
 
-def disk(vdisk: Vdisk, mode_store: ModeStore | None = None) -> LogicalUnit:
+def disk(
+    vdisk: Vdisk, mode_store: ModeStore | None = None, pr_store: PrStore | None = None
+) -> LogicalUnit:
     """Return the logical unit of an emulated disk; raises OSError as ``LogicalUnit``."""
-    return LogicalUnit(vdisk, DISK_COMMANDS, mode_store)
+    return LogicalUnit(vdisk, DISK_COMMANDS, mode_store, pr_store)

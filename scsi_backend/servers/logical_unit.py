@@ -25,6 +25,7 @@ from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.port_groups import PortGroups
 from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.reservations import PrStore, Reservations
 from scsi_backend.servers.statistics import Statistics
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import cdb as cdb_fields
@@ -32,6 +33,7 @@ from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.opcodes import Opcode, service_action
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
 
 # Largest transfer of one command; reported in VPD B0h, so that no front-end has to split.
@@ -43,6 +45,10 @@ class AttachedNexus(Protocol):
 
     outstanding: set[Command]
     aborted: set[Command]
+
+    @property
+    def id(self) -> ItNexusId:
+        """Which I_T nexus this is, over all of its sessions."""
 
     def recompose(self) -> None:
         """Take over a change of ``LogicalUnit.dispatch_in_force``."""
@@ -114,11 +120,15 @@ class Restriction:
 class LogicalUnit:
     """A device under SCSI: owns the dispatch table and the list of nexuses to notify.
 
-    Raises OSError where saved mode parameters cannot be read.
+    Raises OSError where saved mode parameters or reservations cannot be read.
     """
 
     def __init__(
-        self, vdisk: Vdisk, rows: Iterable[CommandRow], mode_store: ModeStore | None = None
+        self,
+        vdisk: Vdisk,
+        rows: Iterable[CommandRow],
+        mode_store: ModeStore | None = None,
+        pr_store: PrStore | None = None,
     ) -> None:
         self.vdisk = vdisk
         self.name = vdisk.name
@@ -157,6 +167,7 @@ class LogicalUnit:
         self._atomic_opcodes = frozenset(row.opcode for row in rows if row.is_atomic)
         self.attention_exempt = frozenset(row.opcode for row in rows if row.skips_attention)
         self.dispatch = self._build()
+        self.reservations = Reservations(lambda: self._nexuses, self.recompose_nexuses, pr_store)
         self._restricted_dispatch: Sequence[Execute] | None = None
         if vdisk.is_read_only:
             self.restrict(Layer.WRITE_PROTECTION, WRITE_PROTECTION)
@@ -299,10 +310,12 @@ class LogicalUnit:
         """Add a nexus to those that hear of changes."""
         self._nexuses.append(nexus)
         self._ever_attached.add(nexus)
+        self.reservations.arrived(nexus)
 
     def detach(self, nexus: AttachedNexus) -> None:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
+        self.reservations.left(nexus)
         self.medium.allow_removal(nexus)
 
     def raise_unit_attention(self, sense: Sense, *, but: object = None) -> None:
@@ -312,7 +325,11 @@ class LogicalUnit:
                 nexus.establish_unit_attention(sense)
 
     def reset(self) -> None:
-        """Return to the state after power on, but for the medium and the commands under way."""
+        """Return to the state after power on, but for the medium and the commands under way.
+
+        Persistent reservations stay (SPC-4 5.13.1).
+        """
+        self.reservations.reserve_legacy(None)
         self.modes.reset()
         self.medium.allow_all()
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator
 
 from scsi_backend.io.engine import Done
 from scsi_backend.io.trampoline import Trampoline
-from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.servers.command import CheckCondition, Command, OtherStatus
 from scsi_backend.t10.opcodes import opcode_text
 from scsi_backend.t10.sense import INTERNAL_TARGET_FAILURE, Sense
+from scsi_backend.t10.status import Status
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ Steps = Generator[Callable[[Done], None], int, None]
 def run_steps(command: Command, steps: Steps) -> None:
     """Run ``steps`` to their end, then complete the command with GOOD.
 
-    A ``CheckCondition`` raised by the generator ends it with that sense data instead, and an error
-    in the generator with INTERNAL TARGET FAILURE.
+    A ``CheckCondition`` raised by the generator ends it with that sense data instead, an
+    ``OtherStatus`` with that status, and an error in the generator with INTERNAL TARGET FAILURE.
     """
 
     def ended(failure: Sense | None) -> None:
@@ -34,13 +35,18 @@ def run_steps(command: Command, steps: Steps) -> None:
         else:
             command.check_condition(failure)
 
-    perform(command.cdb, steps, ended)
+    perform(command.cdb, steps, ended, command.complete)
 
 
-def perform(cdb: bytes, steps: Steps, ended: Callable[[Sense | None], None]) -> None:
+def perform(
+    cdb: bytes,
+    steps: Steps,
+    ended: Callable[[Sense | None], None],
+    ended_otherwise: Callable[[Status], None] | None = None,
+) -> None:
     """Run ``steps`` of a command to their end, then tell what ``run_steps`` would end it with.
 
-    None is GOOD.
+    None is GOOD. An ``OtherStatus`` is told to ``ended_otherwise``.
     """
 
     def finish(nothing: None) -> None:
@@ -49,6 +55,8 @@ def perform(cdb: bytes, steps: Steps, ended: Callable[[Sense | None], None]) -> 
     def fail(failure: Exception) -> None:
         if isinstance(failure, CheckCondition):
             ended(failure.sense)
+        elif isinstance(failure, OtherStatus) and ended_otherwise is not None:
+            ended_otherwise(failure.status)
         else:
             # Nobody else would end the command once it has waited.
             _log.error("%s failed", opcode_text(cdb), exc_info=failure)

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
@@ -23,8 +24,12 @@ from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.mode_pages_file import ModePagesFile
+from scsi_backend.servers.reservation_file import ReservationFile
 from scsi_backend.target.device_group import DeviceGroup
 from scsi_backend.target.target import Target, TargetError
+
+# SCST's, in which each device has a file of its name once its reservations are to persist.
+_PR_FOLDER: Final = Path("/var/lib/scst/pr")
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ class Backend:
         store = self._mode_store(attributes, engine)
         vdisk = HANDLERS[handler].open(name, attributes, engine)
         try:
-            unit = disk(vdisk, store)
+            unit = disk(vdisk, store, self._pr_store(name, attributes, engine))
         except BaseException:
             vdisk.close()
             raise
@@ -85,6 +90,10 @@ class Backend:
             message = f"expected a file of its own, not that of device {owner}"
             raise OSError(errno.EBUSY, message, str(path))
         return ModePagesFile(path, engine)
+
+    def _pr_store(self, name: str, attributes: VdiskAttributes, engine: Engine) -> ReservationFile:
+        given = attributes.pr_file_name
+        return ReservationFile(_PR_FOLDER / name if given is None else Path(given), engine)
 
     @property
     def device_groups(self) -> Mapping[str, DeviceGroup]:

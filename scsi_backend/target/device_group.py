@@ -17,10 +17,10 @@ from types import MappingProxyType
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.port_groups import StatesNotSetError
+from scsi_backend.servers.task_abort import when_ended
 from scsi_backend.t10.alua import MAX_PORTS, AccessState, PortGroup, StatusCode
 from scsi_backend.t10.sense import ACCESS_STATE_CHANGED
 from scsi_backend.target.target import Target, TargetError
-from scsi_backend.target.task_management import when_ended
 
 _log = logging.getLogger(__name__)
 

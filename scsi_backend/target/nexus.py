@@ -19,10 +19,12 @@ from typing import Protocol
 from scsi_backend.servers.access_states import RESTRICTIONS
 from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit, Restriction
+from scsi_backend.servers.reservation_rules import lay_conflicts
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense, invalid_field_in_cdb
 from scsi_backend.target.task_management import abort_after_fault
 
@@ -34,6 +36,10 @@ class LunView(Protocol):
 
     initiator_name: str
     relative_target_port: int
+
+    @property
+    def id(self) -> ItNexusId:
+        """Which I_T nexus the session is of."""
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session, ascending."""
@@ -55,6 +61,7 @@ class ItlNexus:
         self.lun = lun
         self.unit = unit
         self._is_read_only = is_read_only
+        self.id = session.id
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
@@ -127,8 +134,9 @@ class ItlNexus:
         else:
             opcode = cdb[0]
             execute = self._tasks.with_attribute(attribute, self._unordered[opcode], opcode)
-            # A unit attention is reported by whatever comes next.
-            self.submit(command, None if self._attentions else execute)
+            # What keeps the table's own entry from being the unordered one goes before order.
+            is_restricted = self._attentions or self.unit.reservations.conflict_with(self.id)
+            self.submit(command, None if is_restricted else execute)
 
     def submit_within(self, command: Command) -> None:
         """Execute a command that is part of one whose turn in its task set has come already.
@@ -198,7 +206,12 @@ class ItlNexus:
             table = self._laid(self._unordered, tasks.is_engaged, tasks.lay)
         else:
             table = self._laid(self._unordered, True, tasks.lay_order)
-        self._table = self._laid(table, bool(self._attentions), self._lay_attentions)
+        table = self._laid(table, bool(self._attentions), self._lay_attentions)
+        # A conflict leaves unit attentions pending (SAM-5 5.3.3).
+        conflicts = unit.reservations.conflict_with(self.id)
+        self._table = self._laid(
+            table, bool(conflicts), lambda copy: lay_conflicts(unit.rows, copy, conflicts)
+        )
 
     @staticmethod
     def _laid(

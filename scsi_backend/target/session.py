@@ -8,7 +8,9 @@ from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command, Reachable
 from scsi_backend.servers.task_attribute import TaskAttribute
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.transport_id import transport_id
 from scsi_backend.target.absent import ABSENT_DISPATCH
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.nexus import ItlNexus
@@ -31,6 +33,7 @@ class Session:
         self.target = target
         self.initiator_name = initiator_name
         self.relative_target_port = target.relative_target_port
+        self.id = ItNexusId(transport_id(initiator_name), target.relative_target_port)
         self._nexuses = {
             lun: ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
             for lun, entry in sorted(luns.items())
@@ -96,6 +99,7 @@ class AbsentNexus:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.id = session.id
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
         self.relative_target_port = session.relative_target_port

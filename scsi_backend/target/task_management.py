@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Task management functions, and the aborting that they and QERR do (SAM-5 5.6, 7).
+"""Task management functions, and what QERR aborts (SAM-5 7).
 
-What an abort finds on its way to the storage goes on there, but its command ends with TASK
-ABORTED; what still waits for its turn is never begun. A function is complete when all commands
-that it aborted have ended. Doors need an end for each command, so one whose TASK ABORTED the
-standard would have withheld (TAS=0) gets it too, and the unit attention beside it.
+A function is complete when all commands that it aborted have ended.
 """
 
 from __future__ import annotations
@@ -17,9 +14,8 @@ from typing import Protocol
 
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import AttachedNexus, LogicalUnit
+from scsi_backend.servers.task_abort import Countdown, Finished, abort, when_ended
 from scsi_backend.t10 import sense
-
-Finished = Callable[[], None]
 
 
 class TaskManagementFunction(IntEnum):
@@ -78,7 +74,9 @@ def manage(
 def abort_after_fault(nexus: AttachedNexus, unit: LogicalUnit, command: Command) -> None:
     """Abort what QERR says when a command ends with CHECK CONDITION (SPC-5 7.5.9)."""
     of_all = unit.control.qerr == 1 and unit.control.tst == 0
-    _let_go(unit, _abort(unit.nexuses if of_all else [nexus], nexus, unit, but=command))
+    _let_go(
+        unit, abort(unit.nexuses if of_all else [nexus], nexus, tas=unit.control.tas, but=command)
+    )
 
 
 def abort_task(nexus: ManagedNexus, command: Command, finished: Finished) -> None:
@@ -101,17 +99,15 @@ def clear_task_set(nexus: ManagedNexus, finished: Finished) -> None:
 
 
 def _abort_tasks(nexuses: Iterable[AttachedNexus], by: ManagedNexus, finished: Finished) -> None:
-    aborted = _abort(nexuses, by, by.unit)
+    aborted = abort(nexuses, by, tas=by.unit.control.tas)
     when_ended(aborted, finished)
     _let_go(by.unit, aborted)
 
 
 def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
     """LOGICAL UNIT RESET: everybody's commands; as in SCST, everybody hears of it."""
-    aborted: list[Command] = []
-    for nexus in unit.nexuses:
-        nexus.aborted |= nexus.outstanding
-        aborted += nexus.outstanding
+    # The reset's own unit attention tells everybody.
+    aborted = abort(unit.nexuses, None, tas=True)
     unit.reset()
     unit.raise_unit_attention(sense.BUS_DEVICE_RESET)
     when_ended(aborted, finished)
@@ -123,7 +119,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
     aborted: list[Command] = []
     units: list[LogicalUnit] = []
     for nexus in nexuses:
-        aborted += _abort([nexus], nexus, nexus.unit)
+        aborted += abort([nexus], nexus, tas=True)
         nexus.unit.medium.allow_removal(nexus)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
         units.append(nexus.unit)
@@ -134,7 +130,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
 
 def target_reset(units: Iterable[LogicalUnit], finished: Finished) -> None:
     """TARGET RESET, which SAM-3 was the last to have: a reset of each logical unit."""
-    pending = _Countdown(finished)
+    pending = Countdown(finished)
     for unit in units:
         logical_unit_reset(unit, pending.expect())
     pending.begun()
@@ -159,60 +155,7 @@ _OF_SESSION: Mapping[int, Callable[[Sequence[ManagedNexus], Finished], None]] = 
 )
 
 
-def _abort(
-    nexuses: Iterable[AttachedNexus],
-    by: AttachedNexus,
-    unit: LogicalUnit,
-    but: Command | None = None,
-) -> list[Command]:
-    """Mark commands as aborted and return them; tell those whose commands they are not."""
-    aborted: list[Command] = []
-    for nexus in nexuses:
-        found = nexus.outstanding - {but} if but is not None else set(nexus.outstanding)
-        nexus.aborted |= found
-        aborted += found
-        if found and nexus is not by and not unit.control.tas:
-            nexus.establish_unit_attention(sense.COMMANDS_CLEARED)
-    return aborted
-
-
-class _Countdown:
-    """Calls ``finished`` once everything expected has happened."""
-
-    def __init__(self, finished: Finished) -> None:
-        self._finished = finished
-        self._left = 1
-
-    def expect(self) -> Finished:
-        """Wait for one thing more; the function returned tells that it has happened."""
-        self._left += 1
-        return self.begun
-
-    def begun(self) -> None:
-        """One thing less to wait for, the announcing of all being one itself."""
-        self._left -= 1
-        if not self._left:
-            self._finished()
-
-
-def when_ended(commands: Collection[Command], finished: Finished) -> None:
-    """Call back when outstanding commands have all ended, and their owners know of it."""
-    pending = _Countdown(finished)
-    for command in commands:
-        command.on_done = partial(_ended, command.on_done, pending.expect())
-    pending.begun()
-
-
 def _let_go(unit: LogicalUnit, aborted: Collection[Command]) -> None:
     """End the command of an operation on all of the medium, which itself goes on (SBC-4 4.11.2)."""
     if unit.operation is not None:
         unit.operation.abandon(aborted)
-
-
-def _ended(on_done: Callable[[Command], None], happened: Finished, command: Command) -> None:
-    # The owner may send the command once more, with the callback that it had given.
-    command.on_done = on_done
-    try:
-        on_done(command)
-    finally:
-        happened()

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scsi_backend.servers.command import Command, Reachable
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.transport_id import transport_id
 
 
 class LoneNexus:
@@ -18,6 +20,7 @@ class LoneNexus:
     relative_target_port = 1
 
     def __init__(self) -> None:
+        self.id = ItNexusId(transport_id("lone"), self.relative_target_port)
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
         self.faults: list[Command] = []

@@ -66,6 +66,7 @@ def test_defaults_are_scsts() -> None:
         "inq_vend_specific": None,
         "tst": 1,
         "mode_pages_file": None,
+        "pr_file_name": None,
         "expl_alua": False,
     }
     nullio = NullioAttributes.model_validate({})

@@ -24,7 +24,9 @@ from scsi_backend.t10 import sense
 from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.transport_id import transport_id
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.locking import join
 
@@ -36,6 +38,7 @@ class Listener:
         self.heard: list[Sense] = []
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
+        self.id = ItNexusId(transport_id("test"), 1)
 
     def recompose(self) -> None:
         """See ``AttachedNexus``."""

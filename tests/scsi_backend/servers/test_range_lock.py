@@ -9,8 +9,10 @@ from scsi_backend.servers.command import Command
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.range_lock import Blocks, overlaps
+from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
+from scsi_backend.t10.transport_id import transport_id
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition
@@ -23,6 +25,7 @@ class CountingNexus:
     def __init__(self) -> None:
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
+        self.id = ItNexusId(transport_id("test"), 1)
         self.changes = 0
 
     def establish_unit_attention(self, sense: Sense) -> None:

@@ -21,6 +21,7 @@ from scsi_backend.target.target import TargetError
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import ManualEngine, pattern
 from tests.scsi_backend.initiator import Initiator, assert_check_condition
+from tests.scsi_backend.reserving import register, sign_in
 
 NULLIO = NullioAttributes(size_mb=1)
 
@@ -256,3 +257,19 @@ def test_close_names_a_device_that_hangs(tmp_path: Path, caplog: pytest.LogCaptu
     backend.add_device("vdisk_nullio", "null", NULLIO)
     assert not backend.close(0.1)
     assert caplog.messages == ["disk: hangs: given up without a last flush"]
+
+
+def test_device_keeps_reservations_that_are_to_persist(tmp_path: Path) -> None:
+    attributes = NullioAttributes(size_mb=1, pr_file_name=str(tmp_path / "pr" / "disk"))
+    for key in (0xA, 0xB):
+        backend = Backend(SyncEngine())
+        unit = backend.add_device("vdisk_nullio", "disk", attributes)
+        assert set(unit.reservations.state.registrants.values()) == {key - 1} - {0x9}
+        register(sign_in(unit, "a"), key, flags=0x01)
+        backend.close()
+
+
+def test_device_whose_reservations_cannot_be_read_is_not_opened(tmp_path: Path) -> None:
+    attributes = NullioAttributes(size_mb=1, pr_file_name=str(tmp_path))
+    with pytest.raises(OSError, match=str(tmp_path)):
+        Backend(SyncEngine()).add_device("vdisk_nullio", "disk", attributes)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The file of persistent reservations: its bytes, what is not taken for one, crashes on the way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import MappingProxyType
+from zlib import crc32
+
+import pytest
+
+from scsi_backend.io.engine import SyncEngine
+from scsi_backend.servers.reservation_file import ReservationFile, parse, serialize
+from scsi_backend.servers.reservation_state import PrState, Reservation
+from scsi_backend.t10.persistent_reservation import ItNexusId, ReservationType
+from scsi_backend.t10.transport_id import transport_id
+
+A = ItNexusId(transport_id("a"), 1)
+B = ItNexusId(transport_id("b"), 2)
+
+
+def state(kind: ReservationType | None = None, holder: ItNexusId | None = None) -> PrState:
+    reservation = None if kind is None else Reservation(kind, holder)
+    registrants = MappingProxyType({A: 0xA, B: 0x1122334455667788})
+    return PrState(7, registrants, reservation, persists=True)
+
+
+STATES = [
+    state(),
+    state(ReservationType.WRITE_EXCLUSIVE, A),
+    state(ReservationType.EXCLUSIVE_ACCESS_REGISTRANTS_ONLY, B),
+    state(ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS),
+]
+
+
+def sealed(text: str) -> bytes:
+    return f"{text}crc32 {crc32(text.encode()):08x}\n".encode()
+
+
+def test_file_is_in_the_words_of_pr_state() -> None:
+    data = serialize(state(ReservationType.EXCLUSIVE_ACCESS, B))
+    assert data == sealed(
+        "version 1\n"
+        "generation 7\n"
+        "reservation 03 00\n"
+        f"registrant 1 000000000000000a 0 {len(A.transport_id)} {A.transport_id.hex()}\n"
+        f"registrant 2 1122334455667788 1 {len(B.transport_id)} {B.transport_id.hex()}\n"
+    )
+
+
+@pytest.mark.parametrize("stored", STATES)
+def test_state_is_read_back(tmp_path: Path, stored: PrState) -> None:
+    path = tmp_path / "pr" / "disk"
+    results: list[int] = []
+    ReservationFile(path, SyncEngine()).save(stored, results.append)
+    assert results == [0]
+    assert ReservationFile(path, SyncEngine()).load() == stored
+
+
+def test_there_is_nothing_without_a_file(tmp_path: Path) -> None:
+    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == PrState()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_that_is_not_to_persist_makes_no_file(tmp_path: Path) -> None:
+    results: list[int] = []
+    file = ReservationFile(tmp_path / "disk", SyncEngine())
+    file.save(PrState(3, MappingProxyType({A: 1})), results.append)
+    assert results == [0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_that_is_no_longer_to_persist_is_forgotten(tmp_path: Path) -> None:
+    file = ReservationFile(tmp_path / "disk", SyncEngine())
+    file.save(state(), lambda result: None)
+    file.save(PrState(8, MappingProxyType({A: 1})), lambda result: None)
+    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == PrState(8)
+
+
+@pytest.mark.parametrize("stored", STATES)
+def test_no_byte_can_be_changed_or_lost_unseen(stored: PrState) -> None:
+    data = serialize(stored)
+    for at in range(len(data)):
+        for changed in (
+            data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :],
+            data[:at] + data[at + 1 :],
+            data[:at],
+        ):
+            with pytest.raises(ValueError):  # noqa: PT011
+                parse(changed)
+
+
+GOOD_LINE = f"registrant 1 000000000000000a 1 {len(A.transport_id)} {A.transport_id.hex()}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "version 2\ngeneration 1\n",
+        "version 1\n",
+        "version 1\ngeneration x\n",
+        "version 1\ngeneration 1\nreservation 03 00\n",
+        "version 1\ngeneration 1\nreservation 02 00\n" + GOOD_LINE,
+        "version 1\ngeneration 1\nreservation 03 01\n" + GOOD_LINE,
+        "version 1\ngeneration 1\nreservation 03\n" + GOOD_LINE,
+        "version 1\ngeneration 1\n" + GOOD_LINE * 2,
+        "version 1\ngeneration 1\n" + GOOD_LINE,
+        "version 1\ngeneration 1\nsomething else\n",
+        "version 1\ngeneration 1\nregistrant 1 0 0 4 06000000\n",
+        "version 1\ngeneration 1\nregistrant 1\n",
+        "version 1\ngeneration 1\n\u00e4\n",
+    ],
+)
+def test_other_text_is_refused_although_its_checksum_fits(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse(sealed(text))
+
+
+def test_damaged_file_is_named_and_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"garbage")
+    with caplog.at_level(logging.ERROR):
+        assert ReservationFile(path, SyncEngine()).load() == PrState()
+    assert str(path) in caplog.text
+    assert not path.exists()
+    assert (tmp_path / "disk.damaged").read_bytes() == b"garbage"
+
+
+def test_failure_to_store_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way of the folder")
+    results: list[int] = []
+    ReservationFile(tmp_path / "file" / "disk", SyncEngine()).save(state(), results.append)
+    assert results[0] < 0
+    assert "not stored" in caplog.text
