@@ -24,10 +24,9 @@ from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.port_groups import PortGroups
-from scsi_backend.servers.range_lock import BlocksOf, RangeLock
+from scsi_backend.servers.range_lock import NEVER_WAIT, BlocksOf, RangeLock
 from scsi_backend.servers.reservations import PrStore, Reservations
 from scsi_backend.servers.statistics import Statistics
-from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.alua import AccessState
@@ -154,12 +153,7 @@ class LogicalUnit:
         blocks_of: dict[int, BlocksOf] = {
             row.opcode: row.blocks_of for row in rows if row.blocks_of is not None
         }
-        self._range_lock = RangeLock(blocks_of, self.outstanding, self._engage_range_lock)
-        # Of all nexuses, where TST is zero.
-        self.shared_tasks: TaskSet | None = None
-        if vdisk.tst == 0:
-            self.shared_tasks = TaskSet(self.outstanding, self.recompose_nexuses)
-        self._is_locked = False
+        self.lock = RangeLock(blocks_of, self.outstanding, self._recompose, self._task_set_of)
         self._restrictions: dict[Layer, Restriction] = {}
         self._rows_by_opcode: dict[int, list[CommandRow]] = {}
         for row in rows:
@@ -185,7 +179,7 @@ class LogicalUnit:
         for opcode, rows in self._rows_by_opcode.items():
             execute = self._bind(rows)
             if opcode in self._atomic_opcodes:
-                execute = partial(self._range_lock.run_atomic, execute)
+                execute = partial(self.lock.run_atomic, execute)
             table[opcode] = execute
         return tuple(table)
 
@@ -223,8 +217,7 @@ class LogicalUnit:
         if not self.vdisk.is_read_only and values.swp != self.is_write_protected:
             protection = SOFTWARE_WRITE_PROTECTION if values.swp else None
             self.restrict(Layer.WRITE_PROTECTION, protection)
-        # They know of QUEUE ALGORITHM MODIFIER.
-        self.recompose_nexuses()
+        self.lock.orders_all = not values.may_reorder
 
     @property
     def ports(self) -> Sequence[TargetPort]:
@@ -258,24 +251,13 @@ class LogicalUnit:
                     actions, restriction.instead, table[opcode]
                 )
 
-    def run_alone(self, execute: Execute, command: Command) -> None:
-        """Execute a command of the device server's own when those that came before it have ended.
-
-        Until it ends, others that read or write blocks wait.
-        """
-        self._range_lock.run_alone(execute, command)
-
-    def _engage_range_lock(self, is_engaged: bool) -> None:
-        self._is_locked = is_engaged
-        self._recompose()
-
     def _recompose(self) -> None:
-        if not self._is_locked and not self._restrictions:
+        if not self.lock.is_engaged and not self._restrictions:
             self._restricted_dispatch = None
         else:
             table = list(self.dispatch)
-            if self._is_locked:
-                self._lay_range_lock(table)
+            if self.lock.is_engaged:
+                self._lay_lock(table)
             for layer in sorted(self._restrictions):
                 self.lay(table, self._restrictions[layer])
             self._restricted_dispatch = table
@@ -291,10 +273,19 @@ class LogicalUnit:
         groups = self.port_groups
         return AccessState.ACTIVE if groups is None else groups.state_of(relative_target_port)
 
-    def _lay_range_lock(self, table: list[Execute]) -> None:
-        for opcode in self._range_lock.blocks_of:
-            if opcode not in self._atomic_opcodes:
-                table[opcode] = partial(self._range_lock.admit, table[opcode])
+    def through_lock(self, opcode: int, execute: Execute) -> Execute:
+        """Return what leads a command of the table in force to the lock, if that does not."""
+        if self.lock.is_engaged or opcode in self._atomic_opcodes or opcode in NEVER_WAIT:
+            return execute
+        return partial(self.lock.admit, execute)
+
+    def _lay_lock(self, table: list[Execute]) -> None:
+        for opcode in self._rows_by_opcode:
+            if opcode not in self._atomic_opcodes and opcode not in NEVER_WAIT:
+                table[opcode] = partial(self.lock.admit, table[opcode])
+
+    def _task_set_of(self, command: Command) -> object:
+        return self if self.control.tst == 0 else command.nexus
 
     def outstanding(self) -> Iterator[Command]:
         """The commands that did not end before ``submit`` returned, of all nexuses."""

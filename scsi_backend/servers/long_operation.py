@@ -98,7 +98,7 @@ class LongOperation:
         # for it where commands wait for each other.
         performer = Command(command.cdb, None, None, self._ended)
         performer.nexus = command.nexus
-        unit.run_alone(partial(_perform, steps), performer)
+        unit.lock.run_alone(partial(_perform, steps), performer, command)
         if is_immediate:
             command.complete()
 

@@ -21,7 +21,6 @@ from scsi_backend.servers.command import CheckCondition, Command, Execute, Reach
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit, Restriction
 from scsi_backend.servers.reservation_rules import lay_conflicts
 from scsi_backend.servers.task_attribute import TaskAttribute
-from scsi_backend.servers.task_set import TaskSet
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
 from scsi_backend.t10.persistent_reservation import ItNexusId
@@ -65,11 +64,8 @@ class ItlNexus:
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
-        self._tasks = unit.shared_tasks or TaskSet(lambda: self.outstanding, self.recompose)
         self._attentions: deque[Sense] = deque()
-        # ``_unordered`` is the table without what keeps the order of the task set.
         self._table: Sequence[Execute] = unit.dispatch_in_force
-        self._unordered = self._table
         unit.attach(self)
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
 
@@ -132,19 +128,19 @@ class ItlNexus:
         elif attribute is TaskAttribute.SIMPLE:
             self.submit(command)
         else:
-            opcode = cdb[0]
-            execute = self._tasks.with_attribute(attribute, self._unordered[opcode], opcode)
-            # What keeps the table's own entry from being the unordered one goes before order.
+            execute = self.unit.through_lock(cdb[0], self._table[cdb[0]])
+            # What the nexus itself answers, it answers at once.
             is_restricted = self._attentions or self.unit.reservations.conflict_with(self.id)
-            self.submit(command, None if is_restricted else execute)
+            with self.unit.lock.with_attribute(command, attribute):
+                self.submit(command, None if is_restricted else execute)
 
     def submit_within(self, command: Command) -> None:
         """Execute a command that is part of one whose turn in its task set has come already.
 
         It waits for no other of the task set: the one it is part of may be what that waits for.
         """
-        # A unit attention is reported by whatever comes next.
-        self.submit(command, None if self._attentions else self._unordered[command.cdb[0]])
+        with self.unit.lock.as_part(command):
+            self.submit(command)
 
     def establish_unit_attention(self, sense: Sense) -> None:
         """Queue a unit attention, unless the same one is pending already."""
@@ -198,14 +194,10 @@ class ItlNexus:
 
     def recompose(self) -> None:
         """Make the table anew from the unit's and from what restricts this nexus."""
-        unit, tasks = self.unit, self._tasks
+        unit = self.unit
         restrictions = self._restrictions()
         lay = partial(self._lay_restrictions, restrictions)
-        self._unordered = self._laid(unit.dispatch_in_force, bool(restrictions), lay)
-        if unit.control.may_reorder:
-            table = self._laid(self._unordered, tasks.is_engaged, tasks.lay)
-        else:
-            table = self._laid(self._unordered, True, tasks.lay_order)
+        table = self._laid(unit.dispatch_in_force, bool(restrictions), lay)
         table = self._laid(table, bool(self._attentions), self._lay_attentions)
         # A conflict leaves unit attentions pending (SAM-5 5.3.3).
         conflicts = unit.reservations.conflict_with(self.id)

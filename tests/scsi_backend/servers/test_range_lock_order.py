@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
+from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.status import Status
 from scsi_backend.target.task_management import abort_task_set
 from tests.scsi_backend import cdbs
-from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, Pending, assert_check_condition
-from tests.scsi_backend.locking import nexus_of
+from tests.scsi_backend.locking import NEW, OLD, begin, join, nexus_of
 
 SIMPLE, ORDERED, HEAD = TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE
 
@@ -152,3 +154,58 @@ def test_naca_is_refused_at_the_control_byte(one: Initiator) -> None:
     assert_check_condition(outcome, "05/24/00", at=(5, 2))
     outcome = one.send(cdbs.block(cdbs.READ, 16, 0, 1)[:15] + b"\x04", None, 512)
     assert_check_condition(outcome, "05/24/00", at=(15, 2))
+
+
+def test_order_and_ranges_together_make_no_circle(
+    one: Initiator, other: Initiator, vdisk: FaultyVdisk
+) -> None:
+    # The second comparison comes after a write that waits for an ordered one of its own nexus.
+    pendings = [
+        begin(other, 40),
+        write_in_order(one, 1, ORDERED),
+        write_in_order(one, 5, SIMPLE),
+        begin(other, 5),
+    ]
+    vdisk.release_all()
+    assert all(pending.is_done for pending in pendings)
+
+
+def write_in_order(initiator: Initiator, lba: int, attribute: TaskAttribute) -> Pending:
+    pending = Pending(cdbs.block(cdbs.WRITE, 16, lba, 1), NEW, None)
+    initiator.session.submit(0, pending.command, attribute)
+    return pending
+
+
+@pytest.mark.parametrize("tst", [0, 1])
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_waits_for_ever_and_ordered_writes_stay_in_order(seed: int, tst: int) -> None:
+    source = random.Random(seed)
+    vdisk = FaultyVdisk(64, is_thin=True)
+    vdisk.data[:] = OLD * 64
+    vdisk.immediate_bytes, vdisk.is_held = NOT_NOW, True
+    vdisk.tst = tst
+    unit = disk(vdisk)
+    initiators = [join(unit) for _ in range(3)]
+    if source.random() < 0.25:
+        unit.modes.put(replace(unit.control, queue_algorithm_modifier=0))
+    sent: list[Pending] = []
+    for _ in range(60):
+        initiator, lba = source.choice(initiators), source.randrange(4)
+        attribute = source.choice([SIMPLE, SIMPLE, ORDERED, HEAD])
+        kind = source.randrange(4)
+        if kind == 0:
+            pending = Pending(cdbs.compare_and_write(lba, 1), OLD + NEW, None)
+        elif kind == 1:
+            pending = Pending(cdbs.block(cdbs.READ, 16, lba, 1), None, 512)
+        elif kind == 2:
+            pending = Pending(cdbs.block(cdbs.WRITE, 16, lba, 1), OLD, None)
+        else:
+            pending = Pending(cdbs.raw("35" + "00" * 9), None, None)
+        initiator.session.submit(0, pending.command, attribute)
+        sent.append(pending)
+        while vdisk.held and source.random() < 0.5:
+            vdisk.release(source.randrange(len(vdisk.held)))
+    while vdisk.held:
+        vdisk.release(source.randrange(len(vdisk.held)))
+    assert all(pending.is_done for pending in sent)
+    assert not unit.lock.is_engaged or unit.lock.orders_all
