@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import mmap
 import os
-from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
 from bridges import spin
-from bridges.local.tcmu.lun import RingLun, Submit
+from bridges.local.tcmu.lun import OnTaskManagement, RingLun, Submit
 from bridges.local.tcmu.ring import Ring
-from bridges.local.tcmu.sysfs import UioNode
-from bridges.local.tcmu.wire import RingError, TaskManagement
+from bridges.local.tcmu.sysfs import OpenUio
+from bridges.local.tcmu.wire import RingError
 from bridges.spin import Spinner
 
 _log = logging.getLogger(__name__)
@@ -30,28 +28,26 @@ _LOOK: Final = bytes(_WORD_BYTES)
 
 
 class RingDevice:
-    """Owns a uio device's descriptor and mapping while commands are served from it."""
+    """Serves the commands that come through a uio device, which its opener owns."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         name: str,
-        descriptor: int,
-        size_bytes: int,
+        uio: OpenUio,
         submit: Submit,
-        on_task_management: Callable[[TaskManagement], None],
+        on_task_management: OnTaskManagement,
         spinner: Spinner,
     ) -> None:
-        """Begin to serve; raises OSError or RingError, and then ``descriptor`` is still open."""
+        """Begin to serve; raises RingError."""
         self._loop = loop
         self._name = name
-        self._descriptor = descriptor
+        self._uio = uio
         self._spinner = spinner
-        self._map = mmap.mmap(descriptor, size_bytes)
-        self._ring = Ring(memoryview(self._map))
+        self._ring = Ring(memoryview(uio.memory))
         self._lun = RingLun(self._ring, submit, on_task_management, self._notify, loop.call_soon)
         self._is_reading = True
-        loop.add_reader(descriptor, self._on_event)
+        loop.add_reader(uio.descriptor, self._on_event)
         # What came before this process looked makes no event of its own.
         loop.call_soon(self._wake)
 
@@ -62,7 +58,7 @@ class RingDevice:
 
     def _on_event(self) -> None:
         try:
-            os.read(self._descriptor, _WORD_BYTES)
+            os.read(self._uio.descriptor, _WORD_BYTES)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -101,7 +97,7 @@ class RingDevice:
 
     def _notify(self) -> None:
         try:
-            os.write(self._descriptor, _LOOK)
+            os.write(self._uio.descriptor, _LOOK)
         except OSError as error:
             _log.error("%s: responses: %s", self._name, error.strerror)
 
@@ -109,21 +105,13 @@ class RingDevice:
         """Take no more commands."""
         if self._is_reading:
             self._is_reading = False
-            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_reader(self._uio.descriptor)
             self._spinner.forget(self)
 
     def close(self) -> None:
-        """Let the device go; what is under way then cannot be responded to any more."""
+        """Serve no more; what is under way then cannot be responded to. ``uio`` stays open."""
         self.stop_reading()
         if self._lun.outstanding:
-            # Storage may still write to the memory: it stays mapped as long as this process.
             _log.error("%s: %d commands are still under way", self._name, self._lun.outstanding)
         else:
             self._ring.close()
-            self._map.close()
-        os.close(self._descriptor)
-
-
-def open_uio(node: UioNode) -> int:
-    """Open a uio device, which one process at a time can; raises OSError."""
-    return os.open(node.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -10,22 +10,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
 from bridges.local.tcmu.configfs import Configfs, DeviceSettings, FoundDevice, KernelError
-from bridges.local.tcmu.device import RingDevice, open_uio
+from bridges.local.tcmu.device import RingDevice
 from bridges.local.tcmu.naming import DeviceConfig, LunName, identity_of
 from bridges.local.tcmu.off_loop import off_loop
-from bridges.local.tcmu.sysfs import Disk, Sysfs, UioNode
-from bridges.local.tcmu.wire import RingError, TaskManagement
+from bridges.local.tcmu.sysfs import Disk, OpenUio, Sysfs, UioNode
+from bridges.local.tcmu.task_management import carry_out
+from bridges.local.tcmu.wire import RingError
 from bridges.spin import Spinner
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import MAX_TRANSFER_BYTES
 from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.session import Session
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +65,7 @@ class KernelDisk:
         spinner: Spinner,
         name: LunName,
         entry: LunEntry,
-        submit: Callable[[int, Command], None],
-        on_task_management: Callable[[LunName, TaskManagement], None],
+        session: Session,
         terms: Terms,
     ) -> None:
         self.name = name
@@ -75,11 +75,11 @@ class KernelDisk:
         self._sysfs = sysfs
         self._spinner = spinner
         self._entry = entry
-        self._submit = partial(submit, name.lun)
-        self._on_task_management = partial(on_task_management, name)
+        self._session = session
         self._terms = terms
         self.config = DeviceConfig(name, identity_of(entry))
         self._found: FoundDevice | None = None
+        self._uio: OpenUio | None = None
         self._ring: RingDevice | None = None
         self._address = ""
         self._is_resizing = False
@@ -101,7 +101,7 @@ class KernelDisk:
         else:
             found = left
         try:
-            self._ring = await self._serve(found, is_left=left is not None)
+            await self._serve(found, is_left=left is not None)
             self._found = found
             await self._map(found)
         except (KernelError, OSError, RingError) as error:
@@ -129,27 +129,40 @@ class KernelDisk:
     def _size_bytes(self) -> int:
         return self._entry.unit.block_count * self._entry.unit.vdisk.block_size_bytes
 
-    async def _serve(self, found: FoundDevice, *, is_left: bool) -> RingDevice:
+    async def _serve(self, found: FoundDevice, *, is_left: bool) -> None:
         """Begin to answer commands."""
         node = self._sysfs.find_uio(found.uio_name)
         if node is None:
             raise KernelError(f"{found.folder}: there is no uio device {found.uio_name}")
-        descriptor = await open_when_free(node)
-        try:
-            if is_left:
-                await off_loop(partial(self._configfs.reset_ring, found))
-            return RingDevice(
-                self._loop,
-                str(self.name),
-                descriptor,
-                node.size_bytes,
-                self._submit,
-                self._on_task_management,
-                self._spinner,
-            )
-        except BaseException:
-            os.close(descriptor)
-            raise
+        self._uio = await self._open_when_free(node)
+        if is_left:
+            await off_loop(partial(self._configfs.reset_ring, found))
+        self._ring = RingDevice(
+            self._loop,
+            str(self.name),
+            self._uio,
+            partial(self._session.submit, self.name.lun),
+            self._manage_tasks,
+            self._spinner,
+        )
+
+    async def _open_when_free(self, node: UioNode) -> OpenUio:
+        deadline_s = self._loop.time() + _OPEN_TIMEOUT_S
+        while True:
+            try:
+                return self._sysfs.open_uio(node)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                if self._loop.time() > deadline_s:
+                    raise KernelError(f"{node.path}: another process serves it") from error
+            await asyncio.sleep(_POLL_S)
+
+    def _manage_tasks(self, function: int, commands: Sequence[Command]) -> None:
+        if carry_out(function, commands, self._session, self.name.lun):
+            _log.info("%s: task management function %d", self.name, function)
+        else:
+            _log.warning("%s: unknown task management function %d", self.name, function)
 
     async def _map(self, found: FoundDevice) -> None:
         """Let the LUN lead to the device, unless it does, and find the disk."""
@@ -254,18 +267,6 @@ class KernelDisk:
         ring, self._ring = self._ring, None
         if ring is not None:
             ring.close()
-
-
-async def open_when_free(node: UioNode) -> int:
-    """Open a uio device as soon as nobody has it; raises KernelError or OSError."""
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + _OPEN_TIMEOUT_S
-    while True:
-        try:
-            return open_uio(node)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            if loop.time() > deadline_s:
-                raise KernelError(f"{node.path}: another process serves it") from error
-        await asyncio.sleep(_POLL_S)
+        uio, self._uio = self._uio, None
+        if uio is not None:
+            uio.close()

@@ -6,13 +6,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 from functools import partial
 
 from bridges.local.tcmu.configfs import Configfs, FoundDevice, KernelError
-from bridges.local.tcmu.device import RingDevice, open_uio
+from bridges.local.tcmu.device import RingDevice
 from bridges.local.tcmu.off_loop import off_loop
-from bridges.local.tcmu.sysfs import Sysfs, UioNode
+from bridges.local.tcmu.sysfs import OpenUio, Sysfs
 from bridges.local.tcmu.wire import RingError
 from bridges.spin import Spinner
 from scsi_backend.target.target import Target
@@ -33,10 +32,10 @@ async def remove_left(
     """
     name = found.config.name
     node = sysfs.find_uio(found.uio_name)
-    descriptor = None
+    uio = None
     if node is not None:
         try:
-            descriptor = open_uio(node)
+            uio = sysfs.open_uio(node)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 _log.info("%s: served by another process", name)
@@ -48,10 +47,10 @@ async def remove_left(
             if await off_loop(partial(sysfs.is_in_use, disk)):
                 _log.warning("%s: %s was left, is in use, and not configured so", name, disk)
                 return
-            await _unmap(loop, configfs, spinner, found, node, descriptor)
+            await _unmap(loop, configfs, spinner, found, uio)
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        if uio is not None:
+            uio.close()
     await off_loop(partial(configfs.remove_device, found))
     await off_loop(partial(configfs.remove_port, name.target))
     _log.info("%s: removed what was left of it", name)
@@ -62,15 +61,14 @@ async def _unmap(
     configfs: Configfs,
     spinner: Spinner,
     found: FoundDevice,
-    node: UioNode | None,
-    descriptor: int | None,
+    uio: OpenUio | None,
 ) -> None:
     """Remove the LUN, as that of a target without logical units.
 
     The kernel flushes a disk that goes, and waits long where it gets no answer.
     """
     name = found.config.name
-    if node is None or descriptor is None:
+    if uio is None:
         await off_loop(partial(configfs.unmap_lun, name))
         return
     target = Target("scst_local", name.target, 0)
@@ -81,10 +79,9 @@ async def _unmap(
         ring = RingDevice(
             loop,
             str(name),
-            os.dup(descriptor),
-            node.size_bytes,
+            uio,
             partial(session.submit, name.lun),
-            lambda event: None,
+            lambda function, commands: None,
             spinner,
         )
     except RingError as error:

@@ -7,7 +7,7 @@ before the kernel is told of the responses, once; commands that end later share 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bridges.local.tcmu.ring import Ring
@@ -18,6 +18,8 @@ from scsi_backend.t10.direction import has_data_out
 from scsi_backend.t10.status import Status
 
 Submit = Callable[[Command], None]
+# The function, and the commands that it hit as far as they are under way.
+OnTaskManagement = Callable[[int, Sequence[Command]], None]
 
 # What one system call takes (IOV_MAX); the kernel scatters only where its data area is in pieces.
 _MAX_SEGMENTS: Final = 1024
@@ -47,7 +49,7 @@ class RingLun:
         self,
         ring: Ring,
         submit: Submit,
-        on_task_management: Callable[[TaskManagement], None],
+        on_task_management: OnTaskManagement,
         notify: Callable[[], None],
         schedule: Callable[[Callable[[], None]], object],
     ) -> None:
@@ -98,7 +100,9 @@ class RingLun:
 
     def task_management(self, event: TaskManagement) -> None:
         """See ``ring.Taker``."""
-        self._on_task_management(event)
+        late = self._late
+        hit = [late[number] for number in event.command_ids if number in late]
+        self._on_task_management(event.function, hit)
 
     def _bounced(self, command: Command) -> None:
         """Put the data-in of a command where the kernel looks for it."""

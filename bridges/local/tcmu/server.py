@@ -24,7 +24,6 @@ from bridges.local.tcmu.naming import LunName
 from bridges.local.tcmu.netlink import NetlinkError
 from bridges.local.tcmu.off_loop import off_loop
 from bridges.local.tcmu.sysfs import Sysfs
-from bridges.local.tcmu.wire import TaskManagement
 from bridges.spin import Spinner
 from scsi_backend.io.syscalls import become_io_flusher
 from scsi_backend.target.session import Session
@@ -124,8 +123,7 @@ class KernelServer:
                 self._spinner,
                 LunName(export.target.name, lun),
                 entry,
-                session.submit,
-                self.task_management,
+                session,
                 export,
             )
             self._disks.append(disk)
@@ -142,10 +140,6 @@ class KernelServer:
             await disk.bring_up(left)
         except KernelError as error:
             _log.error("%s: no kernel disk: %s", disk.name, error)
-
-    def task_management(self, name: LunName, event: TaskManagement) -> None:
-        """The kernel has aborted commands or reset a LUN (SAM-5 7)."""
-        _log.info("%s: task management function %d", name, event.function)
 
     def look_at_sizes(self) -> None:
         """Let the kernel know of devices that have another size now."""

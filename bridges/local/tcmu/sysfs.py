@@ -7,7 +7,9 @@ Source: Linux Documentation, ABI/testing/sysfs-class-uio, ABI/testing/sysfs-bus-
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,20 @@ class UioNode:
 
     path: Path
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUio:
+    """An open uio device: a descriptor to wait on and to write to, and the mapping."""
+
+    descriptor: int
+    memory: mmap.mmap
+
+    def close(self) -> None:
+        """Let it go; memory that storage may still write to stays mapped."""
+        with suppress(BufferError):
+            self.memory.close()
+        os.close(self.descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,15 @@ class Sysfs:
                 size = int(_read(folder / "maps" / "map0" / "size"), 16)
                 return UioNode(self._nodes / folder.name, size)
         return None
+
+    def open_uio(self, node: UioNode) -> OpenUio:
+        """Open a uio device; raises OSError, EBUSY if another process has it."""
+        descriptor = os.open(node.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return OpenUio(descriptor, mmap.mmap(descriptor, node.size_bytes))
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def disk(self, address: str) -> Disk:
         """The devices at a SCSI address, HOST:CHANNEL:ID:LUN."""
