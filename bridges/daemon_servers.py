@@ -31,6 +31,7 @@ from bridges.inherited import Inherited, InheritedError, listens_in_force, stdio
 from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.local.server import LocalServer
+from bridges.local.tcmu.configfs import Configfs
 from bridges.local.tcmu.server import KernelExport, KernelServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
@@ -118,7 +119,8 @@ def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, LocalAttributes)
     yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
     exports = tuple(_kernel_exports(parts, driver))
-    if exports:
+    # A daemon that was killed may have left disks that are no longer wanted.
+    if exports or Configfs().found():
         server = KernelServer(parts.loop, exports, parts.spinner)
         parts.on_reload(server.look_at_sizes)
         yield server

@@ -25,6 +25,7 @@ from bridges.aoe.address import parse_address
 from bridges.aoe.policy import DEFAULT_IDLE_TIMEOUT_S, ReservationConflict
 from bridges.listen import Listen, TlsMode, check_rules
 from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
+from bridges.local.tcmu.naming import check_target_name as check_kernel_name
 from bridges.stream import MAX_PENDING_BYTES
 from bridges.stream_server import MAX_CONNECTIONS
 from scsi_backend.handlers.attributes import AbsolutePath, Flag, Number
@@ -308,6 +309,15 @@ def _one_lun(luns: Collection[int]) -> None:
         raise ValueError("expected LUN 0, or only one LUN")
 
 
+def _kernel_takes(name: str, attributes: TargetAttributes) -> None:
+    if isinstance(attributes, LocalTargetAttributes) and attributes.kernel:
+        check_kernel_name(name)
+
+
+def _any_target(name: str, attributes: TargetAttributes) -> None:
+    """Any attributes will do for any name."""
+
+
 def _any_luns(luns: Collection[int]) -> None:
     """Any LUNs will do."""
 
@@ -322,12 +332,20 @@ class Driver:
     check_luns: Callable[[Collection[int]], object]
     # The only block size that the protocol has, if so.
     block_size_bytes: int | None = None
+    # What a name must be like because of the attributes.
+    check_target: Callable[[str, TargetAttributes], object] = _any_target
 
 
 DRIVERS = MappingProxyType(
     {
         "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name, _any_luns),
         "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_address, _one_lun, 512),
-        "scst_local": Driver(LocalAttributes, LocalTargetAttributes, _any_name, _any_luns),
+        "scst_local": Driver(
+            LocalAttributes,
+            LocalTargetAttributes,
+            _any_name,
+            _any_luns,
+            check_target=_kernel_takes,
+        ),
     }
 )

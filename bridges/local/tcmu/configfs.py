@@ -79,9 +79,21 @@ class Configfs:
         return devices
 
     def create_device(self, settings: DeviceSettings) -> FoundDevice:
-        """Make and enable a TCMU device; raises KernelError."""
-        folder = self._core / _HBA / settings.config.name.device
-        _make(folder)
+        """Make and enable a TCMU device; raises KernelError, and nothing is left."""
+        device = FoundDevice(
+            self._core / _HBA / settings.config.name.device, settings.config, is_enabled=True
+        )
+        _make(device.folder)
+        try:
+            self._set_up(device.folder, settings)
+        except KernelError:
+            with suppress(KernelError):
+                self.remove_device(device)
+            raise
+        return device
+
+    @staticmethod
+    def _set_up(folder: Path, settings: DeviceSettings) -> None:
         control = {
             "dev_config": settings.config,
             "dev_size": settings.size_bytes,
@@ -97,7 +109,6 @@ class Configfs:
             if (folder / "attrib" / name).exists():
                 _write(folder / "attrib" / name, value)
         _write(folder / "attrib" / "cmd_time_out", str(settings.cmd_time_out_s))
-        return FoundDevice(folder, settings.config, is_enabled=True)
 
     def remove_device(self, device: FoundDevice) -> None:
         """Remove a TCMU device that no LUN leads to; raises KernelError."""
@@ -203,7 +214,12 @@ def _remove(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text)
+        # The kernel makes the files.
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _failed(path, error) from error
 

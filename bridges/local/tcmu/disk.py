@@ -102,13 +102,13 @@ class KernelDisk:
             found = left
         try:
             await self._serve(found, is_left=left is not None)
-            self._found = found
             await self._map(found)
         except (KernelError, OSError, RingError) as error:
             await self._undo(found, is_left=left is not None)
             if isinstance(error, KernelError):
                 raise
             raise KernelError(str(error)) from error
+        self._found = found
         how = "taken over" if left else "made"
         _log.info("%s: device %s is %s (%s)", self.name, self.device_name, self.disk, how)
         if left is not None:

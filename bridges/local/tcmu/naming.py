@@ -16,6 +16,8 @@ from scsi_backend.target.lun_map import LunEntry
 # The first part of dev_config, which says whose a TCMU device is.
 OWNER: Final = "scst-bridge"
 _DIGEST_DIGITS: Final = 16
+# A folder's name has 255 bytes, as has dev_config; the rest is for what stands beside it.
+_MAX_QUOTED_BYTES: Final = 200
 
 
 def port_name(target: str) -> str:
@@ -28,8 +30,15 @@ def initiator_name(target: str, session: str) -> str:
     return _naa(f"{OWNER} session {session} {target}")
 
 
+def check_target_name(name: str) -> None:
+    """Check that the kernel has room for a name; raises ValueError."""
+    if len(_quoted(name)) > _MAX_QUOTED_BYTES:
+        raise ValueError("kernel 1: expected a shorter name, or more of its characters in ASCII")
+
+
 def _naa(text: str) -> str:
-    return f"naa.3{hashlib.sha256(text.encode()).hexdigest()[: _DIGEST_DIGITS - 1]}"
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return f"naa.3{digest[: _DIGEST_DIGITS - 1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class DeviceConfig:
         parts = text.strip().split("/")
         if len(parts) != 4 or parts[0] != OWNER or not parts[2].isdecimal():
             return None
-        return cls(LunName(unquote(parts[1]), int(parts[2])), parts[3])
+        return cls(LunName(unquote(parts[1], errors="surrogateescape"), int(parts[2])), parts[3])
 
     def __str__(self) -> str:
         return f"{OWNER}/{_quoted(self.name.target)}/{self.name.lun}/{self.identity}"
@@ -82,4 +91,4 @@ def identity_of(entry: LunEntry) -> str:
 
 def _quoted(name: str) -> str:
     # The kernel splits its parameters at commas, and paths at slashes.
-    return quote(name, safe="")
+    return quote(name, safe="", errors="surrogateescape")

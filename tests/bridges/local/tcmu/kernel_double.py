@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -59,10 +60,9 @@ class Device:
         """Whether a process has the uio device open."""
         if self.events is None:
             return False
-        try:
-            return self.events.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-        except BlockingIOError:
-            return True
+        state = select.poll()
+        state.register(self.events, 0)
+        return not state.poll(0)
 
     def open(self) -> OpenUio:
         """What open(2) and mmap(2) give."""
@@ -71,7 +71,7 @@ class Device:
         if self.events is not None:
             self.events.close()
         self.events, theirs = socket.socketpair()
-        self.events.settimeout(TIMEOUT_S)
+        self.events.setblocking(False)
         theirs.setblocking(False)
         return OpenUio(theirs.detach(), mmap.mmap(self.memory_fd, MAPPING_BYTES))
 
@@ -97,8 +97,14 @@ class Device:
                 for response in self.kernel.responses():
                     assert response.command_id == command_id
                     return response, bytes(self.kernel.data(0, length))
-                assert self.events is not None
-                assert self.events.recv(4) == bytes(4)
+                self.wait()
+
+    def wait(self) -> None:
+        """Wait until the handler tells of responses."""
+        assert self.events is not None
+        readable, _, _ = select.select([self.events], [], [], TIMEOUT_S)
+        assert readable
+        assert self.events.recv(4) == bytes(4)
 
     def reset_ring(self) -> None:
         """Forget what is in the ring."""
