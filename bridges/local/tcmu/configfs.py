@@ -78,6 +78,15 @@ class Configfs:
                     devices.append(FoundDevice(folder, config, is_enabled))
         return devices
 
+    def claim(self) -> None:
+        """Make our host bus adapter, for which rights are needed; raises KernelError."""
+        _make(self._core / _HBA)
+
+    def release(self) -> None:
+        """Remove our host bus adapter if nothing is left of it."""
+        with suppress(OSError):
+            (self._core / _HBA).rmdir()
+
     def create_device(self, settings: DeviceSettings) -> FoundDevice:
         """Make and enable a TCMU device; raises KernelError, and nothing is left."""
         device = FoundDevice(

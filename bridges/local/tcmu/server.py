@@ -87,6 +87,7 @@ class KernelServer:
     async def _start(self) -> None:
         try:
             await off_loop(partial(self._check, self._sysfs))
+            await off_loop(self._configfs.claim)
         except KernelError as error:
             names = ", ".join(export.target.name for export in self._exports)
             _log.error("no kernel disks for target %s: %s", names, error)
@@ -180,3 +181,4 @@ class KernelServer:
                 await off_loop(partial(self._configfs.remove_port, export.target.name))
             except (KernelError, OSError) as error:
                 _log.error("target %s: %s", export.target.name, error)
+        await off_loop(self._configfs.release)

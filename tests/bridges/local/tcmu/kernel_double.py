@@ -159,6 +159,13 @@ class _Configfs(Configfs):
     def found(self) -> list[FoundDevice]:
         return [device.found for device in self._kernel.devices.values()]
 
+    def claim(self) -> None:
+        if "claim" in self._kernel.failing:
+            raise KernelError(self._kernel.failing["claim"])
+
+    def release(self) -> None:
+        pass
+
     def create_device(self, settings: DeviceSettings) -> FoundDevice:
         name = settings.config.name
         self._kernel.did("create", name)

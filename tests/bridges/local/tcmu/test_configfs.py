@@ -149,6 +149,30 @@ def test_device_and_its_hba_are_removed(tmp_path: Path) -> None:
     assert list((tmp_path / "core").iterdir()) == []
 
 
+def test_hba_is_made_and_removed_if_it_is_empty(tmp_path: Path) -> None:
+    configfs = Configfs(tmp_path)
+    configfs.claim()
+    configfs.claim()
+    device = tmp_path / "core" / "user_7077" / "d"
+    device.mkdir()
+    configfs.release()
+    assert device.exists()
+    device.rmdir()
+    configfs.release()
+    configfs.release()
+    assert list((tmp_path / "core").iterdir()) == []
+
+
+def test_missing_rights_are_told(tmp_path: Path) -> None:
+    # Nothing can be made below /proc, by root either.
+    with pytest.raises(KernelError, match=r"^/proc/no/core/user_7077: No such file"):
+        Configfs(Path("/proc/no")).claim()
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        with pytest.raises(KernelError, match="Permission denied: root is needed"):
+            Configfs(tmp_path).claim()
+
+
 def test_port_without_luns_is_removed(tmp_path: Path) -> None:
     (tmp_path / "loopback" / PORT / "tpgt_1").mkdir(parents=True)
     configfs = Configfs(tmp_path)

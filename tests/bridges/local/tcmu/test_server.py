@@ -64,6 +64,19 @@ def test_kernel_without_what_is_needed_is_told_in_one_line(
     assert errors == [f"no kernel disks for target t0: {reason}"]
 
 
+def test_missing_rights_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        made.kernel.failing["claim"] = "core/user_7077: Permission denied: root is needed"
+        server = await made.started()
+        assert server.disks == ()
+        await server.stop()
+
+    assert run(visit) == []
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    reason = "core/user_7077: Permission denied: root is needed"
+    assert errors == [f"no kernel disks for target t0: {reason}"]
+
+
 @pytest.mark.parametrize("step", ["create", "map"])
 def test_disk_that_cannot_be_made_leaves_nothing_and_the_others_come(
     caplog: pytest.LogCaptureFixture, step: str
