@@ -25,8 +25,8 @@ async def remove_left(
     sysfs: Sysfs,
     spinner: Spinner,
     found: FoundDevice,
-) -> None:
-    """Remove a device; raises KernelError or OSError.
+) -> bool:
+    """Remove a device; tell whether it is gone. Raises KernelError or OSError.
 
     What another process serves, or somebody uses, stays.
     """
@@ -39,14 +39,14 @@ async def remove_left(
         except OSError as error:
             if error.errno == errno.EBUSY:
                 _log.info("%s: served by another process", name)
-                return
+                return False
             raise
     try:
         if configfs.is_mapped(name, found):
             disk = sysfs.disk(configfs.address(name))
             if await off_loop(partial(sysfs.is_in_use, disk)):
                 _log.warning("%s: %s was left, is in use, and not configured so", name, disk)
-                return
+                return False
             await _unmap(loop, configfs, spinner, found, uio)
     finally:
         if uio is not None:
@@ -54,6 +54,7 @@ async def remove_left(
     await off_loop(partial(configfs.remove_device, found))
     await off_loop(partial(configfs.remove_port, name.target))
     _log.info("%s: removed what was left of it", name)
+    return True
 
 
 async def _unmap(

@@ -97,13 +97,17 @@ class KernelServer:
         self._listen()
         wanted = {disk.config: disk for export in self._exports for disk in self._make(export)}
         left: dict[LunName, FoundDevice] = {}
+        taken: set[LunName] = set()
         for found in await off_loop(self._configfs.found):
             if found.is_enabled and found.config in wanted:
                 left[found.config.name] = found
-            else:
-                await self._remove(found)
+            elif not await self._remove(found):
+                taken.add(found.config.name)
         for disk in wanted.values():
-            await self._bring_up(disk, left.get(disk.name))
+            if disk.name in taken:
+                _log.error("%s: no kernel disk: another one is in its place", disk.name)
+            else:
+                await self._bring_up(disk, left.get(disk.name))
 
     def _listen(self) -> None:
         try:
@@ -130,11 +134,12 @@ class KernelServer:
             self._disks.append(disk)
             yield disk
 
-    async def _remove(self, found: FoundDevice) -> None:
+    async def _remove(self, found: FoundDevice) -> bool:
         try:
-            await remove_left(self._loop, self._configfs, self._sysfs, self._spinner, found)
+            return await remove_left(self._loop, self._configfs, self._sysfs, self._spinner, found)
         except (KernelError, OSError) as error:
             _log.error("%s: what was left of it stays: %s", found.config.name, error)
+            return False
 
     async def _bring_up(self, disk: KernelDisk, left: FoundDevice | None) -> None:
         try:

@@ -169,7 +169,7 @@ is_running() {
 # Each of them is on stable storage before the next is begun.
 write_synced() {
     local number
-    for number in $(seq 200); do
+    for number in $(seq 60); do
         dd if=/run/record of="/run/mnt/record$number" bs=64k conv=fsync status=none
         echo "$number" >/run/acknowledged
     done
@@ -206,7 +206,7 @@ killed() {
     verify_unmounted "$DISK"
     verified "fsck clean"
     mount_at "$DISK" /run/mnt
-    for number in $(seq 200); do
+    for number in $(seq 60); do
         cmp "/run/mnt/record$number" /run/record
     done
     ((acknowledged >= 10))
@@ -220,7 +220,7 @@ in_use() {
     [[ -b $DISK && ! -b $SHORT_DISK ]]
     verified "the mounted disk stays, and it alone"
     serve third "$CONF"
-    cmp /run/mnt/record200 /run/record
+    cmp /run/mnt/record60 /run/record
     verified "the next daemon serves it"
     umount /run/mnt
 }

@@ -91,3 +91,40 @@ def test_device_of_another_process_is_left_alone(caplog: pytest.LogCaptureFixtur
 
     run(visit)
     assert "target t0: LUN 0: served by another process" in caplog.messages
+
+
+def test_left_device_in_use_with_another_identity_keeps_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def visit(made: House) -> None:
+        made.kill(await made.started())
+        made.kernel.in_use.add("sd00")
+        old = made.kernel.devices[T0]
+        made.backend.devices["a"].vdisk.is_removable = True
+        made.kernel.log.clear()
+        server = await made.started()
+        assert made.kernel.devices[T0] is old
+        assert [disk.name for disk in server.disks] == [T1]
+        assert "create target t0: LUN 0" not in made.kernel.log
+        await server.stop()
+
+    run(visit)
+    assert "target t0: LUN 0: no kernel disk: another one is in its place" in caplog.messages
+
+
+@pytest.mark.parametrize("step", ["reset", "unmap", "remove"])
+def test_left_device_that_cannot_be_removed_is_told(
+    caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    async def visit(made: House) -> None:
+        made.kill(await made.started(0))
+        made.kernel.failing[step] = "Device or resource busy"
+        server = await made.started(1)
+        assert T0 in made.kernel.devices
+        assert not made.kernel.devices[T0].is_open
+        made.kernel.failing.clear()
+        await server.stop()
+
+    run(visit)
+    message = "target t0: LUN 0: what was left of it stays: Device or resource busy"
+    assert message in caplog.messages
