@@ -80,6 +80,7 @@ def test_what_a_killed_daemon_left_goes_when_it_is_no_longer_configured(tcmu: St
         *("fourth ready", "fifth ready"),
         "what is no longer configured is removed",
         "fifth ended",
+        "nothing is left in the kernel",
     ]
 
 

@@ -83,9 +83,10 @@ class Configfs:
         _make(self._core / _HBA)
 
     def release(self) -> None:
-        """Remove our host bus adapter if nothing is left of it."""
-        with suppress(OSError):
-            (self._core / _HBA).rmdir()
+        """Remove our host bus adapter, and what holds tcm_loop, unless something is in there."""
+        for folder in (self._core / _HBA, self._loopback):
+            with suppress(OSError):
+                folder.rmdir()
 
     def create_device(self, settings: DeviceSettings) -> FoundDevice:
         """Make and enable a TCMU device; raises KernelError, and nothing is left."""

@@ -7,6 +7,7 @@
 
 IMAGE=/run/disk0.img
 IMAGE_BYTES=$((640 << 20))
+GROWN_BYTES=$((64 << 20))
 FILE_MIB=512
 SHORT_TIME_OUT_S=4
 NBD=/dev/nbd0
@@ -119,9 +120,9 @@ discard() {
 }
 
 resize() {
-    truncate -s $((IMAGE_BYTES + (64 << 20))) "$IMAGE"
+    truncate -s $((IMAGE_BYTES + GROWN_BYTES)) "$IMAGE"
     kill -HUP "$(<"/run/daemon.pid")"
-    await 30 has_size "$DISK" $((IMAGE_BYTES + (64 << 20)))
+    await 30 has_size "$DISK" $((IMAGE_BYTES + GROWN_BYTES))
     verified "new size seen"
     random_file /run/tail 64k
     dd if=/run/tail of="$DISK" bs=64k seek=$(((IMAGE_BYTES >> 16) + 1023)) oflag=direct
@@ -192,7 +193,9 @@ killed() {
     is_running "$writing"
     verified "daemon killed in mid-write"
     begin=$SECONDS
-    ! dd if="$SHORT_DISK" of=/dev/null bs=4k count=1 iflag=direct
+    if dd if="$SHORT_DISK" of=/dev/null bs=4k count=1 iflag=direct; then
+        return 1
+    fi
     ((SECONDS - begin <= 3 * SHORT_TIME_OUT_S))
     verified "a read fails after cmd_time_out"
     acknowledged=$(</run/acknowledged)
@@ -225,9 +228,12 @@ in_use() {
     umount /run/mnt
 }
 
+has_no_disks() {
+    ! compgen -G "/dev/sd*" && ! compgen -G "/dev/sg*"
+}
+
 is_clean() {
-    ! compgen -G "/dev/sd*" && ! compgen -G "/dev/sg*" &&
-        ! compgen -G "$TARGETS/core/*_*" && ! compgen -G "$TARGETS/loopback/naa*"
+    has_no_disks && ! compgen -G "$TARGETS/core/*_*" && [[ ! -e $TARGETS/loopback ]]
 }
 
 clean_stop() {
@@ -244,9 +250,11 @@ leftovers() {
     [[ -b $DISK && -b $SHORT_DISK ]]
     configure_kernel 0
     serve fifth "$CONF"
-    await 30 is_clean
+    has_no_disks
     verified "what is no longer configured is removed"
     stop fifth 60
+    is_clean
+    verified "nothing is left in the kernel"
 }
 
 no_module() {
@@ -256,7 +264,7 @@ no_module() {
     grep -q "no kernel disks for target t0, t1: kernel module target_core_user is not loaded" \
         "$SHARE/sixth.log"
     verified "the missing module is named"
-    [[ $(nbdinfo --size "nbd+unix:///disk0?socket=$NBD_SOCKET") == $((IMAGE_BYTES + (64 << 20))) ]]
+    [[ $(nbdinfo --size "nbd+unix:///disk0?socket=$NBD_SOCKET") == $((IMAGE_BYTES + GROWN_BYTES)) ]]
     verified "NBD is served"
     stop sixth 30
 }

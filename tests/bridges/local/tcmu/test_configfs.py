@@ -149,18 +149,22 @@ def test_device_and_its_hba_are_removed(tmp_path: Path) -> None:
     assert list((tmp_path / "core").iterdir()) == []
 
 
-def test_hba_is_made_and_removed_if_it_is_empty(tmp_path: Path) -> None:
+def test_hba_and_fabric_are_removed_if_they_are_empty(tmp_path: Path) -> None:
     configfs = Configfs(tmp_path)
+    (tmp_path / "loopback" / "naa.5").mkdir(parents=True)
     configfs.claim()
     configfs.claim()
     device = tmp_path / "core" / "user_7077" / "d"
     device.mkdir()
     configfs.release()
     assert device.exists()
+    assert (tmp_path / "loopback" / "naa.5").exists()
     device.rmdir()
+    (tmp_path / "loopback" / "naa.5").rmdir()
     configfs.release()
     configfs.release()
     assert list((tmp_path / "core").iterdir()) == []
+    assert not (tmp_path / "loopback").exists()
 
 
 def test_missing_rights_are_told(tmp_path: Path) -> None:
