@@ -209,7 +209,7 @@ DRIVER = [
     (
         in_target("kernel 1"),
         7,
-        "unknown word 'kernel': expected one of LUN, enabled",
+        "unknown word 'kernel': expected one of LUN, enabled, rel_tgt_id",
     ),
     (
         in_target("kernel yes", "scst_local"),

@@ -11,6 +11,7 @@ from bridges.local.tcmu.lun import RingLun
 from bridges.local.tcmu.ring import Ring
 from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense
+from scsi_backend.t10.mode_values import ModeValues
 from scsi_backend.t10.status import Status
 from tests.bridges.local.doubles import Recorder, data_out
 from tests.bridges.local.tcmu.kernel_side import Response, kernel_side
@@ -208,7 +209,7 @@ def test_aborted_commands_are_named_to_task_management_while_under_way() -> None
 
 def test_sense_data_follow_the_format_in_force() -> None:
     initiator = connect(FaultyVdisk(8))
-    initiator.session.nexuses[0].unit.uses_descriptor_sense = True
+    initiator.session.nexuses[0].unit.modes.put(ModeValues(wce=True, d_sense=True))
     bench = Bench(initiator.session.submit)
     bench.kernel.command(1, bytes.fromhex("c0") + bytes(9))
     (response,) = bench.wake()
