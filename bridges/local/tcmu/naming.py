@@ -79,10 +79,13 @@ class DeviceConfig:
 def identity_of(entry: LunEntry) -> str:
     """A digest of what an initiator remembers of a LUN, and would be misled by if it changed."""
     vdisk = entry.unit.vdisk
+    # Never more than that: a later version must take over what this one has left.
     facts = (
         vdisk.name,
         vdisk.block_size_bytes,
-        vdisk.identity,
+        vdisk.identity.t10_dev_id,
+        vdisk.identity.usn,
+        vdisk.identity.naa_id,
         vdisk.is_removable,
         entry.is_read_only or vdisk.is_read_only,
     )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from bridges.local.tcmu.naming import (
@@ -89,6 +91,8 @@ def test_identity_changes_with_what_an_initiator_remembers() -> None:
         NullioAttributes(size_mb=1),
         NullioAttributes(size_mb=1, blocksize=4096),
         NullioAttributes(size_mb=1, usn="another"),
+        NullioAttributes(size_mb=1, t10_dev_id="another"),
+        NullioAttributes(size_mb=1, naa_id="5000000000000001"),
         NullioAttributes(size_mb=1, removable=True),
         NullioAttributes(size_mb=1, read_only=True),
     ]
@@ -100,6 +104,15 @@ def test_identity_changes_with_what_an_initiator_remembers() -> None:
         assert len(identity_of(LunEntry(unit))) == 16
         backend.close()
     assert len(seen) == len(variants)
+
+
+def test_identity_is_the_same_in_every_version() -> None:
+    backend = Backend(SyncEngine())
+    unit = backend.add_device("vdisk_nullio", "d", NullioAttributes(size_mb=1))
+    facts = "('d', 512, 'ce1644da-d', 'ce1644da', None, False, False)"
+    expected = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    assert identity_of(LunEntry(unit)) == expected
+    backend.close()
 
 
 def test_identity_outlives_a_change_of_size_but_not_of_the_lun_s_access() -> None:
