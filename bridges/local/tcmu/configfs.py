@@ -147,11 +147,11 @@ class Configfs:
         """Make the port of a target, and log the kernel in, unless it is so; raises KernelError."""
         folder = self._port(target)
         _make(folder)
-        initiator = initiator_name(target, session)
         with suppress(OSError):
-            if (folder / "nexus").read_text().strip() == initiator:
+            # ENODEV without a nexus. One of another name will do: nobody else looks at it.
+            if (folder / "nexus").read_text().strip():
                 return
-        _write(folder / "nexus", initiator)
+        _write(folder / "nexus", initiator_name(target, session))
 
     def remove_port(self, target: str) -> None:
         """Remove the port of a target unless it has LUNs; raises KernelError."""

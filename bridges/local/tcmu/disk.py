@@ -112,7 +112,7 @@ class KernelDisk:
         how = "taken over" if left else "made"
         _log.info("%s: device %s is %s (%s)", self.name, self.device_name, self.disk, how)
         if left is not None:
-            await self._check_time_out(found)
+            self._check_time_out(found)
             self.look_at_size()
 
     def _settings(self) -> DeviceSettings:
@@ -192,7 +192,7 @@ class KernelDisk:
             with suppress(KernelError):
                 await off_loop(partial(self._configfs.remove_device, found))
 
-    async def _check_time_out(self, found: FoundDevice) -> None:
+    def _check_time_out(self, found: FoundDevice) -> None:
         # The kernel does not change it while a LUN leads to the device.
         in_force = self._configfs.cmd_time_out_s(found)
         if in_force != self._terms.cmd_time_out_s:

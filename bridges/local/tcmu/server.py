@@ -78,11 +78,12 @@ class KernelServer:
     def start(self) -> None:
         """Begin to make the disks, or to take over what another daemon has left."""
         self._starting = self._loop.create_task(self._start())
+        self._starting.add_done_callback(_report)
 
     async def started(self) -> None:
         """Return when every disk is there, or the log says why not."""
         if self._starting is not None:
-            await asyncio.shield(self._starting)
+            await asyncio.wait((self._starting,))
 
     async def _start(self) -> None:
         try:
@@ -187,3 +188,9 @@ class KernelServer:
             except (KernelError, OSError) as error:
                 _log.error("target %s: %s", export.target.name, error)
         await off_loop(self._configfs.release)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log what should not have happened; the other doors are open in spite of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("kernel disks: the start failed", exc_info=error)

@@ -171,3 +171,19 @@ def test_stop_in_the_middle_of_a_start_removes_all() -> None:
         assert (made.kernel.devices, made.kernel.ports) == ({}, {})
 
     run(visit)
+
+
+def test_error_that_nobody_thought_of_is_told_and_stop_still_works(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def check(sysfs: Sysfs) -> None:
+        raise ZeroDivisionError
+
+    async def visit(made: House) -> None:
+        server = made.server(check=check)
+        server.start()
+        await server.started()
+        await server.stop()
+
+    run(visit)
+    assert "kernel disks: the start failed" in caplog.messages
