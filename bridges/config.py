@@ -168,6 +168,10 @@ def _target(section: Statement, driver: Driver) -> TargetConfig:
     plain = [item for item in section.block or () if item.keyword != "LUN"]
     owner = f"target {name.text}"
     attributes = read_lines(driver.target_attributes, plain, section.location, owner, ("LUN",))
+    try:
+        driver.check_target(name.text, attributes)
+    except ValueError as error:
+        raise ConfigError(name.location, f"{owner}: {error}") from error
     luns: dict[int, LunConfig] = {}
     for item in section.block or ():
         if item.keyword != "LUN":

@@ -59,6 +59,7 @@ def _report(status: Status) -> RenderableType:
         *_listeners(status),
         *_interfaces(status),
         *_device_groups(status),
+        *_kernel_disks(status),
     )
     return Group(*tables, Text(footer))
 
@@ -126,6 +127,16 @@ def _device_groups(status: Status) -> Iterable[RenderableType]:
 def _group_target(target: GroupTargetStatus) -> str:
     place = "" if target.driver is not None else f" (remote {target.rel_tgt_id})"
     return target.name + place
+
+
+def _kernel_disks(status: Status) -> Iterable[RenderableType]:
+    if not status.kernel_disks:
+        return
+    table = _table("Kernel disks", "target", ">LUN", "device", "disk", "generic")
+    for disk in status.kernel_disks:
+        name, device = _text(disk.target), _text(disk.device)
+        table.add_row(name, str(disk.lun), device, disk.block, disk.generic)
+    yield table
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from bridges.aoe.server import AoeServer
 from bridges.listen import TlsMode
 from bridges.listeners import Address
+from bridges.local.tcmu.server import KernelServer
 from bridges.nbd import exports, uri
 from bridges.stream_server import Entrance, StreamServer
 from scsi_backend.target.backend import Backend
@@ -120,6 +121,16 @@ class InterfaceStatus(_Record):
     dropped: int
 
 
+class KernelDiskStatus(_Record):
+    """A LUN that is a SCSI disk of this host; ``block`` and ``generic`` are its device nodes."""
+
+    target: str
+    lun: int
+    device: str
+    block: str
+    generic: str
+
+
 class Status(_Record):
     """Everything."""
 
@@ -130,6 +141,7 @@ class Status(_Record):
     listeners: tuple[ListenerStatus, ...]
     interfaces: tuple[InterfaceStatus, ...]
     device_groups: tuple[DeviceGroupStatus, ...]
+    kernel_disks: tuple[KernelDiskStatus, ...]
     sgv_idle_bytes: int
 
 
@@ -149,6 +161,7 @@ def status_of(
         listeners=tuple(_listeners(backend, stream_servers)),
         interfaces=tuple(_interfaces(server for each in servers.values() for server in each)),
         device_groups=tuple(_device_groups(backend)),
+        kernel_disks=tuple(_kernel_disks(server for each in servers.values() for server in each)),
         sgv_idle_bytes=backend.sgv.idle_bytes,
     )
 
@@ -267,6 +280,23 @@ def _interfaces(servers: Iterable[object]) -> Iterator[InterfaceStatus]:
                     frames=statistics.frames,
                     dropped=statistics.dropped,
                 )
+
+
+def _kernel_disks(servers: Iterable[object]) -> Iterator[KernelDiskStatus]:
+    for server in servers:
+        if isinstance(server, KernelServer):
+            for disk in server.disks:
+                yield KernelDiskStatus(
+                    target=disk.name.target,
+                    lun=disk.name.lun,
+                    device=disk.device_name,
+                    block=_node(disk.disk.block),
+                    generic=_node(disk.disk.generic),
+                )
+
+
+def _node(name: str) -> str:
+    return f"/dev/{name}" if name else ""
 
 
 def _uris(entrance: Entrance, names: Iterable[str]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from bridges.control_alua import alua_set_command
 from bridges.control_status import status_of
 from bridges.daemon_servers import Parts, Server, servers_of
 from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
+from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.exports import DRIVER as NBD
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
@@ -145,6 +146,9 @@ class Daemon:
                 for server in servers_of(parts, driver):
                     started.append(server)
             self._open_control()
+            for server in self._all_servers():
+                if isinstance(server, KernelServer):
+                    await server.started()
         except BaseException:
             await self.stop()
             raise
@@ -195,6 +199,9 @@ class Daemon:
         self._spinner.woke(self._engine)
         self._engine.reap()
 
+    def _all_servers(self) -> list[Server]:
+        return [server for each in self._servers.values() for server in each]
+
     async def stop(self) -> bool:
         """Close the doors, finish what is under way, flush and close the devices.
 
@@ -202,7 +209,7 @@ class Daemon:
         """
         # A command that formats or sanitizes would keep its door waiting.
         self._backend.stop_operations()
-        servers: list[Server] = [server for each in self._servers.values() for server in each]
+        servers = self._all_servers()
         if self._control_server is not None:
             servers.append(self._control_server)
         stops = (server.stop() for server in servers)

@@ -25,12 +25,18 @@ from bridges.aoe.address import parse_address
 from bridges.aoe.policy import DEFAULT_IDLE_TIMEOUT_S, ReservationConflict
 from bridges.listen import Listen, TlsMode, check_rules
 from bridges.listeners import MAX_SOCKET_PATH_BYTES, Address, is_socket_path
+from bridges.local.tcmu.naming import check_target_name as check_kernel_name
 from bridges.stream import MAX_PENDING_BYTES
 from bridges.stream_server import MAX_CONNECTIONS
 from scsi_backend.handlers.attributes import AbsolutePath, Flag, Number
 
 NBD_PORT = 10809
 DEFAULT_LOCAL_SOCKET = "/run/scst-bridge/local.sock"
+# SCST's name for the session of the local host.
+DEFAULT_SESSION_NAME = "scst_local_host"
+_MAX_SESSION_NAME = 63
+# A day; the kernel counts milliseconds in 32 bits.
+_MAX_TIME_OUT_S = 86400
 # A connection with less would stop after each request of a usual size.
 _MIN_CONNECTION_MEMORY_BYTES = 64 << 10
 # IFNAMSIZ less the terminating NUL.
@@ -90,6 +96,18 @@ def _reservation_conflict(value: Any) -> Any:
 def _socket_path(value: str) -> str:
     if not is_socket_path(value):
         raise ValueError(f"expected an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes")
+    return value
+
+
+def _session_name(value: str) -> str:
+    if not 0 < len(value) <= _MAX_SESSION_NAME or not (value.isascii() and value.isprintable()):
+        raise ValueError(f"expected 1 to {_MAX_SESSION_NAME} printable ASCII characters")
+    return value
+
+
+def _time_out(value: int) -> int:
+    if not 0 < value <= _MAX_TIME_OUT_S:
+        raise ValueError(f"expected 1 to {_MAX_TIME_OUT_S}")
     return value
 
 
@@ -236,6 +254,18 @@ class TargetAttributes(BaseModel):
     )
 
 
+class LocalTargetAttributes(TargetAttributes):
+    """A target of the scst_local driver."""
+
+    kernel: Flag = Field(False, description="the LUNs are SCSI disks of this host (see Kernel)")
+    session_name: Annotated[str, AfterValidator(_session_name)] = Field(
+        DEFAULT_SESSION_NAME, description="the kernel's name as an initiator"
+    )
+    cmd_time_out: Annotated[Number, AfterValidator(_time_out)] = Field(
+        30, description="seconds that the kernel waits for a command of its own"
+    )
+
+
 class AoeTargetAttributes(TargetAttributes):
     """A target of the aoe driver."""
 
@@ -279,6 +309,15 @@ def _one_lun(luns: Collection[int]) -> None:
         raise ValueError("expected LUN 0, or only one LUN")
 
 
+def _kernel_takes(name: str, attributes: TargetAttributes) -> None:
+    if isinstance(attributes, LocalTargetAttributes) and attributes.kernel:
+        check_kernel_name(name)
+
+
+def _any_target(name: str, attributes: TargetAttributes) -> None:
+    """Any attributes will do for any name."""
+
+
 def _any_luns(luns: Collection[int]) -> None:
     """Any LUNs will do."""
 
@@ -293,12 +332,20 @@ class Driver:
     check_luns: Callable[[Collection[int]], object]
     # The only block size that the protocol has, if so.
     block_size_bytes: int | None = None
+    # What a name must be like because of the attributes.
+    check_target: Callable[[str, TargetAttributes], object] = _any_target
 
 
 DRIVERS = MappingProxyType(
     {
         "nbd": Driver(NbdAttributes, TargetAttributes, _nbd_name, _any_luns),
         "aoe": Driver(AoeAttributes, AoeTargetAttributes, parse_address, _one_lun, 512),
-        "scst_local": Driver(LocalAttributes, TargetAttributes, _any_name, _any_luns),
+        "scst_local": Driver(
+            LocalAttributes,
+            LocalTargetAttributes,
+            _any_name,
+            _any_luns,
+            check_target=_kernel_takes,
+        ),
     }
 )

@@ -209,6 +209,22 @@ DRIVER = [
         "driver aoe: state_directory 's': expected an absolute path",
     ),
     (
+        in_target("kernel 1"),
+        7,
+        "unknown word 'kernel': expected one of LUN, enabled, rel_tgt_id",
+    ),
+    (
+        in_target("kernel yes", "scst_local"),
+        7,
+        "target t: kernel 'yes': expected 0 or 1",
+    ),
+    (
+        in_target("kernel 1", "scst_local", "\u00e4" * 63),
+        6,
+        "target " + "\u00e4" * 63 + ": kernel 1: expected a shorter name,"
+        " or more of its characters in ASCII",
+    ),
+    (
         in_driver("socket s", "scst_local"),
         5,
         "driver scst_local: socket 's': expected an absolute path of at most 107 bytes",

@@ -14,6 +14,7 @@ from bridges.control_status import (
     DeviceStatus,
     GroupTargetStatus,
     InterfaceStatus,
+    KernelDiskStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
@@ -106,6 +107,12 @@ STATUS = Status(
             ),
         ),
     ),
+    kernel_disks=(
+        KernelDiskStatus(
+            target="t[red]", lun=3, device="[red]d", block="/dev/sdb", generic="/dev/sg1"
+        ),
+        KernelDiskStatus(target="t1", lun=0, device="e", block="/dev/sda", generic=""),
+    ),
     sgv_idle_bytes=5 << 20,
 )
 
@@ -130,16 +137,24 @@ def test_everything_is_shown_and_names_are_no_markup() -> None:
         "eth1 02:00:00:00:00:0b 1500 down 2 64 no 0 0",
         "[b]g [red]d, e here 1 active yes disk",
         "[b]g [red]d, e there 2 standby no e1.1, far (remote 300)",
+        "t[red] 3 [red]d /dev/sdb /dev/sg1",
+        "t1 0 e /dev/sda",
         "SGV cache: 5.0 MiB idle; process 4711",
     ):
         assert expected.split() in lines
 
 
-def test_there_is_no_table_of_interfaces_without_any() -> None:
+@pytest.mark.parametrize(
+    ("name", "title"), [("interfaces", "Interfaces"), ("kernel_disks", "Kernel disks")]
+)
+def test_there_is_no_table_without_rows_of_what_is_seldom_there(name: str, title: str) -> None:
     out = io.StringIO()
-    none = STATUS.model_copy(update={"interfaces": ()})
+    print_report(STATUS, Console(file=out, width=80, color_system=None))
+    assert title in out.getvalue()
+    out = io.StringIO()
+    none = STATUS.model_copy(update={name: ()})
     print_report(none, Console(file=out, width=80, color_system=None))
-    assert "Interfaces" not in out.getvalue()
+    assert title not in out.getvalue()
 
 
 def test_there_is_no_table_of_device_groups_without_any() -> None:

@@ -18,6 +18,7 @@ from bridges.control_status import (
     DeviceStatus,
     GroupTargetStatus,
     InterfaceStatus,
+    KernelDiskStatus,
     ListenerStatus,
     LunStatus,
     SessionStatus,
@@ -39,6 +40,8 @@ from scsi_backend.target.backend import Backend
 from scsi_backend.target.device_group import RemotePort, TargetGroup
 from scsi_backend.target.lun_map import LunEntry
 from tests.bridges.aoe.bench import ManualClock
+from tests.bridges.local.tcmu.serving import House
+from tests.bridges.local.tcmu.serving import run as run_house
 from tests.bridges.test_stream_server import Quiet
 from tests.interop.netns import Network, veth_network
 
@@ -264,6 +267,34 @@ def test_interfaces_of_aoe_are_told_with_the_frames_that_have_come(backend: Back
                 dropped=0,
             ),
         )
+
+
+def test_kernel_disks_are_told_while_they_are_served() -> None:
+    found: list[tuple[KernelDiskStatus, ...]] = []
+
+    async def visit(made: House) -> None:
+        server = await made.started()
+        handlers = dict.fromkeys("ab", "vdisk_nullio")
+        for act in (None, server.stop):
+            if act is not None:
+                await act()
+            status = status_of(made.backend, handlers, {"scst_local": [server]})
+            found.append(status.kernel_disks)
+
+    run_house(visit)
+    assert found == [
+        tuple(
+            KernelDiskStatus(
+                target="t0",
+                lun=lun,
+                device=device,
+                block=f"/dev/sd0{lun}",
+                generic=f"/dev/sg0{lun}",
+            )
+            for lun, device in enumerate("ab")
+        ),
+        (),
+    ]
 
 
 def test_a_status_survives_json(backend: Backend) -> None:

@@ -132,6 +132,32 @@ def test_stopping_flushes_what_was_written_without_a_flush(
     assert synced == [pattern(5, BLOCK_BYTES)]
 
 
+def test_other_doors_open_where_the_kernel_cannot_have_disks(
+    tmp_path: Path,
+    image: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing is to be loaded into the kernel of whoever runs this.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    door = NbdDoor()
+    local = (
+        f'TARGET_DRIVER scst_local {{\nsocket "{tmp_path}/local"\n'
+        "TARGET k {\nLUN 0 d\nkernel 1\nenabled 1\n}\n}\n"
+    )
+    config = load(str(configure(tmp_path, door.section(tmp_path) + local)))
+
+    def visit() -> None:
+        # The daemon is not ready before it is known.
+        (error,) = [each.message for each in caplog.records if each.levelname == "ERROR"]
+        assert error.startswith("no kernel disks for target k: kernel module ")
+        disk = door.open(tmp_path)
+        disk.write(5, pattern(5, BLOCK_BYTES))
+        disk.close()
+
+    in_process(config, visit)
+
+
 def test_stopping_waits_for_what_is_under_way(
     tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from bridges.daemon_servers import Parts, Server, servers_of
 from bridges.inherited import NOTHING_INHERITED, Inherited, PassedSocket
 from bridges.listeners import Address
 from bridges.local.server import LocalServer
+from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
@@ -91,6 +92,29 @@ def test_local_has_one_server(tmp_path: Path) -> None:
         assert isinstance(server, LocalServer)
 
     starting(tmp_path, f"scst_local {{\nsocket {tmp_path}/s", visit=visit)
+
+
+def test_local_has_a_server_for_the_kernel_if_a_target_is_to_be_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def visit(servers: list[Server]) -> None:
+        assert [type(server) for server in servers] == [LocalServer, KernelServer]
+
+    # Nothing is to be loaded into the kernel of whoever runs this.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    driver = f"scst_local {{\nsocket {tmp_path}/s\nTARGET k {{\nLUN 0 d\nkernel 1\nenabled 1\n}}"
+    starting(tmp_path, driver, visit=visit)
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("no kernel disks for target k: kernel module ")
+
+
+def test_local_has_no_server_for_the_kernel_if_the_target_is_disabled(tmp_path: Path) -> None:
+    def visit(servers: list[Server]) -> None:
+        assert [type(server) for server in servers] == [LocalServer]
+
+    driver = f"scst_local {{\nsocket {tmp_path}/s\nTARGET k {{\nLUN 0 d\nkernel 1\n}}"
+    starting(tmp_path, driver, visit=visit)
 
 
 def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bridges.driver_attributes import (
     AoeTargetAttributes,
     ListenTerms,
     LocalAttributes,
+    LocalTargetAttributes,
     NbdAttributes,
     TargetAttributes,
 )
@@ -126,6 +127,41 @@ def test_targets_are_disabled_until_enabled(model: type[TargetAttributes]) -> No
     assert problem(model, {"enabled": "yes"}) == "expected 0 or 1"
 
 
+def test_local_targets_are_no_disks_of_the_host_until_they_are_to_be() -> None:
+    attributes = LocalTargetAttributes()
+    assert not attributes.kernel
+    assert (attributes.session_name, attributes.cmd_time_out) == ("scst_local_host", 30)
+    words = {"kernel": "1", "session_name": "host a", "cmd_time_out": "0x10"}
+    attributes = LocalTargetAttributes.model_validate(words)
+    assert attributes.kernel
+    assert (attributes.session_name, attributes.cmd_time_out) == ("host a", 16)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kernel": "2"}, "expected 0 or 1"),
+        ({"cmd_time_out": "0"}, "expected 1 to 86400"),
+        ({"cmd_time_out": "86401"}, "expected 1 to 86400"),
+        ({"cmd_time_out": "-1"}, "expected a number"),
+        ({"session_name": ""}, "expected 1 to 63 printable ASCII characters"),
+        ({"session_name": "a\nb"}, "expected 1 to 63 printable ASCII characters"),
+        ({"session_name": "x" * 64}, "expected 1 to 63 printable ASCII characters"),
+    ],
+)
+def test_local_targets_refuse_other_words(values: dict[str, Any], message: str) -> None:
+    assert problem(LocalTargetAttributes, values) == message
+
+
+def test_kernel_disks_need_names_that_the_kernel_has_room_for() -> None:
+    check = DRIVERS["scst_local"].check_target
+    long = "\u00e4" * 63
+    check(long, LocalTargetAttributes())
+    check("x" * 63, LocalTargetAttributes(kernel=True))
+    with pytest.raises(ValueError, match="expected a shorter name"):
+        check(long, LocalTargetAttributes(kernel=True))
+
+
 def test_aoe_writes_are_durable_unless_told_otherwise() -> None:
     assert AoeTargetAttributes().durable
     assert not AoeTargetAttributes.model_validate({"durable": "0"}).durable
@@ -189,6 +225,7 @@ def test_aoe_targets_refuse_other_words(values: dict[str, Any], message: str) ->
         AoeAttributes,
         LocalAttributes,
         TargetAttributes,
+        LocalTargetAttributes,
         AoeTargetAttributes,
     ],
 )

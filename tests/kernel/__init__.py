@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Linux's own NBD client and AoE driver as clients of this project, in a virtual machine.
+"""Linux's own NBD client, AoE driver and SCSI disks on this project, in a virtual machine.
 
 How the harness works: `kernel_image` downloads Debian's kernel once into the user's cache;
 `initramfs` packs a busybox and the modules that 9p needs; `vm.run_guest` boots both with qemu (TCG,

@@ -38,6 +38,8 @@ PROGRAMS = (
         "nbdkit",
         "aoe-discover",
         "aoeping",
+        "sg_inq",
+        "sg_reset",
     ),
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -77,8 +79,18 @@ def aoe_faults(kernel: KernelImage) -> Iterator[Steps]:
         yield steps
 
 
+@pytest.fixture(scope="session")
+def tcmu(kernel: KernelImage) -> Iterator[Steps]:
+    modules = ["target_core_user", "tcm_loop", "sd_mod", "sg", "nbd", "veth"]
+    # Half of the memory is the tmpfs that the disks lie in.
+    with run_steps(kernel, "tcmu.sh", modules, memory_mib=2048) as steps:
+        yield steps
+
+
 @contextmanager
-def run_steps(kernel: KernelImage, script: str, modules: Sequence[str]) -> Iterator[Steps]:
+def run_steps(
+    kernel: KernelImage, script: str, modules: Sequence[str], memory_mib: int = 1024
+) -> Iterator[Steps]:
     """Run a script of `guest/` and yield its steps; their files go when the context ends.
 
     Raises `GuestError` when the script fails outside of its steps, too.
@@ -86,7 +98,7 @@ def run_steps(kernel: KernelImage, script: str, modules: Sequence[str]) -> Itera
     with tempfile.TemporaryDirectory(prefix="scst-bridge-share-") as folder:
         share = Path(folder)
         text = (GUEST / script).read_text()
-        result = run_guest(kernel, text, modules, SCRIPT_TIMEOUT_S, share)
+        result = run_guest(kernel, text, modules, SCRIPT_TIMEOUT_S, share, memory_mib)
         if result.status != 0:
             raise GuestError(describe(f"{script}: exit {result.status}", share))
         yield Steps(share)

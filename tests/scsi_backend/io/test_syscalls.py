@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,3 +192,20 @@ def test_holes_take_no_space(fd: int) -> None:
     punch_or_skip(fd, 0, 15 * PAGE)
     os.fsync(fd)
     assert syscalls.space(fd)[0] < 16 * PAGE
+
+
+def test_io_flusher_is_what_one_with_the_capability_can_become() -> None:
+    # CAP_SYS_RESOURCE is bit 24 (capabilities(7)).
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (effective,) = (line.split()[1] for line in lines if line.startswith("CapEff:"))
+    may = bool(int(effective, 16) >> 24 & 1)
+    # In a process of its own, which it lasts as long as.
+    code = "from scsi_backend.io import syscalls; print(syscalls.become_io_flusher())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(may)

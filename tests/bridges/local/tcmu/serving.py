@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A backend with kernel targets, and servers for them on a double of the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bridges.local.tcmu.naming import LunName
+from bridges.local.tcmu.server import KernelExport, KernelServer
+from bridges.local.tcmu.sysfs import Sysfs
+from bridges.spin import Spinner
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.io.engine import SyncEngine
+from scsi_backend.target.backend import Backend
+from scsi_backend.target.lun_map import LunEntry
+from tests.bridges.local.tcmu.kernel_double import KernelDouble
+from tests.scsi_backend import cdbs
+
+# With a unit attention pending, it ends with CHECK CONDITION; else it reads zeros.
+READ = cdbs.block(cdbs.READ, 10, 0, 1)
+T0 = LunName("t0", 0)
+T1 = LunName("t0", 1)
+
+
+@dataclass
+class House:
+    """The backend has devices a and b, LUNs 0 and 1 of target t0."""
+
+    kernel: KernelDouble
+    backend: Backend
+
+    def server(
+        self,
+        *luns: int,
+        cmd_time_out_s: int = 30,
+        stop_timeout_s: float = 20,
+        check: Callable[[Sysfs], None] = lambda sysfs: None,
+    ) -> KernelServer:
+        """A server for some of the LUNs, all unless given; it is not started."""
+        name = f"t0 {luns} {len(self.backend.targets)}"
+        target = self.backend.add_target("scst_local", name)
+        target.name = "t0"
+        for lun, device in enumerate("ab"):
+            if lun in (luns or (0, 1)):
+                target.add_lun(lun, LunEntry(self.backend.devices[device]))
+        target.is_enabled = True
+        return KernelServer(
+            asyncio.get_running_loop(),
+            [KernelExport(target, "session", cmd_time_out_s)],
+            Spinner(),
+            configfs=self.kernel.configfs,
+            sysfs=self.kernel.sysfs,
+            check=check,
+            stop_timeout_s=stop_timeout_s,
+        )
+
+    async def started(self, *luns: int, cmd_time_out_s: int = 30) -> KernelServer:
+        """A server whose disks are there."""
+        server = self.server(*luns, cmd_time_out_s=cmd_time_out_s)
+        server.start()
+        await server.started()
+        return server
+
+    def kill(self, server: KernelServer) -> None:
+        """What the end of the process does to a server."""
+        for disk in server.disks:
+            disk.abandon()
+
+
+@contextmanager
+def house() -> Iterator[House]:
+    """A house, and nothing left open after."""
+    backend = Backend(SyncEngine())
+    for name in "ab":
+        backend.add_device("vdisk_nullio", name, NullioAttributes(size_mb=1))
+    kernel = KernelDouble()
+    try:
+        yield House(kernel, backend)
+    finally:
+        kernel.close()
+        backend.close()
+
+
+def run(visit: Callable[[House], Coroutine[None, None, None]]) -> list[str]:
+    """Do something in a house; return what was asked of the kernel."""
+    with house() as made:
+        asyncio.run(visit(made))
+        return made.kernel.log

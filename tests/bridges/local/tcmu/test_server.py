@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The server as a whole on a double of the kernel: start, taking over, and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from bridges.local.tcmu.configfs import KernelError
+from bridges.local.tcmu.sysfs import Sysfs
+from tests.bridges.local.tcmu.serving import READ, T0, T1, House, run
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_disks_are_made_served_and_removed(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        server = await made.started()
+        assert [(str(disk.name), disk.device_name, disk.disk.block) for disk in server.disks] == [
+            ("target t0: LUN 0", "a", "sd00"),
+            ("target t0: LUN 1", "b", "sd01"),
+        ]
+        kernel = made.kernel.devices[T1]
+        # The unit attention of a new session, then data.
+        response, _ = await asyncio.to_thread(kernel.execute, READ, 512)
+        assert response.status == 2
+        response, data = await asyncio.to_thread(kernel.execute, READ, 512)
+        assert (response.status, data) == (0, bytes(512))
+        await server.stop()
+        assert (made.kernel.devices, made.kernel.mapped, made.kernel.ports) == ({}, {}, {})
+
+    assert run(visit) == [
+        *("create target t0: LUN 0", "map target t0: LUN 0", "depth 64"),
+        *("create target t0: LUN 1", "map target t0: LUN 1", "depth 64"),
+        *("unmap target t0: LUN 1", "flush: status 0", "remove target t0: LUN 1"),
+        *("unmap target t0: LUN 0", "flush: status 2", "remove target t0: LUN 0"),
+        "remove port t0",
+    ]
+    assert "target t0: LUN 1: device b is /dev/sd01 and /dev/sg01 (made)" in caplog.messages
+    assert "target t0: LUN 1: /dev/sd01 and /dev/sg01 is removed" in caplog.messages
+
+
+def test_kernel_without_what_is_needed_is_told_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def check(sysfs: Sysfs) -> None:
+        raise KernelError("kernel module tcm_loop is not loaded: not found")
+
+    async def visit(made: House) -> None:
+        server = made.server(check=check)
+        server.start()
+        await server.started()
+        assert server.disks == ()
+        await server.stop()
+
+    assert run(visit) == []
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    reason = "kernel module tcm_loop is not loaded: not found"
+    assert errors == [f"no kernel disks for target t0: {reason}"]
+
+
+def test_missing_rights_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        made.kernel.failing["claim"] = "core/user_7077: Permission denied: root is needed"
+        server = await made.started()
+        assert server.disks == ()
+        await server.stop()
+
+    assert run(visit) == []
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    reason = "core/user_7077: Permission denied: root is needed"
+    assert errors == [f"no kernel disks for target t0: {reason}"]
+
+
+@pytest.mark.parametrize("step", ["create", "map"])
+def test_disk_that_cannot_be_made_leaves_nothing_and_the_others_come(
+    caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    async def visit(made: House) -> None:
+        made.kernel.failing[step] = "no memory"
+        server = made.server()
+        server.start()
+        await server.started()
+        assert server.disks == ()
+        assert made.kernel.devices.keys() <= made.kernel.mapped.keys()
+        made.kernel.failing.clear()
+        await server.stop()
+        assert made.kernel.ports == {}
+
+    run(visit)
+    assert "target t0: LUN 0: no kernel disk: no memory" in caplog.messages
+    assert "target t0: LUN 1: no kernel disk: no memory" in caplog.messages
+
+
+def test_what_a_killed_daemon_left_is_taken_over(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        first = await made.started()
+        made.kill(first)
+        kernel = made.kernel.devices[T0]
+        # A command that nobody answered.
+        kernel.queue(READ, 512)
+        made.kernel.log.clear()
+        second = await made.started()
+        assert made.kernel.devices[T0] is kernel
+        assert made.kernel.log == [
+            *("reset target t0: LUN 0", "depth 64", "reset target t0: LUN 1", "depth 64")
+        ]
+        response, _ = await asyncio.to_thread(kernel.execute, READ, 512)
+        assert response.status == 2
+        await second.stop()
+        assert made.kernel.devices == {}
+
+    run(visit)
+    assert "target t0: LUN 0: device a is /dev/sd00 and /dev/sg00 (taken over)" in caplog.messages
+
+
+def test_disk_in_use_stays_for_the_next_daemon(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        server = await made.started()
+        made.kernel.in_use.add("sd00")
+        await server.stop()
+        assert list(made.kernel.devices) == [T0]
+        assert made.kernel.ports == {"t0": "session"}
+        kernel = made.kernel.devices[T0]
+        assert not kernel.is_open
+        made.kernel.in_use.clear()
+        server = await made.started()
+        assert made.kernel.devices[T0] is kernel
+        await server.stop()
+        assert (made.kernel.devices, made.kernel.ports) == ({}, {})
+
+    run(visit)
+    assert any(
+        "/dev/sd00 and /dev/sg00 is in use, and stays" in message for message in caplog.messages
+    )
+
+
+def test_stop_ends_in_time_though_the_kernel_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        server = made.server(0, stop_timeout_s=0.05)
+        server.start()
+        await server.started()
+        device = made.kernel.devices[T0]
+        # A kernel that is busy with something else.
+        with device.turn:
+            await server.stop()
+        assert server.disks == ()
+
+    run(visit)
+    assert "the kernel does not let go of its disks: left to the next start" in caplog.messages
+
+
+def test_stop_before_a_start_does_nothing() -> None:
+    async def visit(made: House) -> None:
+        await made.server().stop()
+
+    assert run(visit) == []
+
+
+def test_stop_in_the_middle_of_a_start_removes_all() -> None:
+    async def visit(made: House) -> None:
+        server = made.server()
+        server.start()
+        await asyncio.sleep(0)
+        await server.stop()
+        assert (made.kernel.devices, made.kernel.ports) == ({}, {})
+
+    run(visit)
+
+
+def test_error_that_nobody_thought_of_is_told_and_stop_still_works(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def check(sysfs: Sysfs) -> None:
+        raise ZeroDivisionError
+
+    async def visit(made: House) -> None:
+        server = made.server(check=check)
+        server.start()
+        await server.started()
+        await server.stop()
+
+    run(visit)
+    assert "kernel disks: the start failed" in caplog.messages
