@@ -72,16 +72,19 @@ def _unpack_6(cdb: bytes) -> tuple[int, int]:
     return int.from_bytes(cdb[1:4], "big") & 0x1FFFFF, cdb[4]
 
 
-def _unpacker(layout: str) -> Callable[[bytes], tuple[int, int]]:
-    # The layouts have two fields. A function around this would cost every request as much again.
+def struct_reader(layout: str) -> Callable[[bytes], tuple[int, int]]:
+    """Return ``BlockRange.unpack`` for a ``struct`` layout with the two fields."""
+    # A function around this would cost every request as much again.
     return cast("Callable[[bytes], tuple[int, int]]", struct.Struct(layout).unpack_from)
 
 
 RANGE_6: Final = BlockRange(Field(1, 4, 21), Field(4, 7, 8), _unpack_6)
-RANGE_10: Final = BlockRange(Field(2, 7, 32), Field(7, 7, 16), _unpacker(">2xIxH"))
-RANGE_12: Final = BlockRange(Field(2, 7, 32), Field(6, 7, 32), _unpacker(">2xII"))
-RANGE_16: Final = BlockRange(Field(2, 7, 64), Field(10, 7, 32), _unpacker(">2xQI"))
-RANGE_COMPARE_AND_WRITE: Final = BlockRange(Field(2, 7, 64), Field(13, 7, 8), _unpacker(">2xQ3xB"))
+RANGE_10: Final = BlockRange(Field(2, 7, 32), Field(7, 7, 16), struct_reader(">2xIxH"))
+RANGE_12: Final = BlockRange(Field(2, 7, 32), Field(6, 7, 32), struct_reader(">2xII"))
+RANGE_16: Final = BlockRange(Field(2, 7, 64), Field(10, 7, 32), struct_reader(">2xQI"))
+RANGE_COMPARE_AND_WRITE: Final = BlockRange(
+    Field(2, 7, 64), Field(13, 7, 8), struct_reader(">2xQ3xB")
+)
 
 # PRE-FETCH and SYNCHRONIZE CACHE: byte 1.
 IMMED: Final = Field(1, 1, 1)

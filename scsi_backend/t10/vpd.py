@@ -150,7 +150,9 @@ def scsi_ports(ports: Iterable[tuple[int, bytes]]) -> bytes:
 class BlockLimits:
     """VPD B0h; lengths in logical blocks, zero meaning not reported.
 
-    A ``max_compare_and_write`` of zero says that the device has no COMPARE AND WRITE.
+    A ``max_compare_and_write`` of zero says that the device has no COMPARE AND WRITE, a
+    ``max_atomic`` of zero that it has no WRITE ATOMIC. Atomic writes may begin anywhere, and have
+    no boundaries within.
     """
 
     optimal_granularity: int
@@ -162,10 +164,12 @@ class BlockLimits:
     max_write_same: int
     is_write_same_non_zero: bool
     max_compare_and_write: int = 0
+    max_atomic: int = 0
 
     # flags, COMPARE AND WRITE length, granularity, max, optimal, prefetch, unmap count,
-    # unmap descriptors, unmap granularity, alignment with UGAVALID, max WRITE SAME.
-    _LAYOUT = struct.Struct(">BBHIIIIIIIQ")
+    # unmap descriptors, unmap granularity, alignment with UGAVALID, max WRITE SAME, max atomic.
+    # Zeros follow: atomic alignment and granularity, and limits with an atomic boundary.
+    _LAYOUT = struct.Struct(">BBHIIIIIIIQI")
     _LENGTH = 0x3C
 
     def serialize(self) -> bytes:
@@ -182,6 +186,7 @@ class BlockLimits:
             self.unmap_granularity,
             0x80000000 if self.unmap_granularity else 0,
             self.max_write_same,
+            self.max_atomic,
         )
         return page(VpdPage.BLOCK_LIMITS, body.ljust(self._LENGTH, b"\0"))
 
@@ -200,6 +205,7 @@ class BlockLimits:
             max_write_same=values[10],
             is_write_same_non_zero=bool(values[0] & 0x01),
             max_compare_and_write=values[1],
+            max_atomic=values[11],
         )
 
 
@@ -221,13 +227,17 @@ def block_device_characteristics(*, is_rotational: bool, has_block_erase: bool =
 
 @dataclass(frozen=True, slots=True)
 class Provisioning:
-    """VPD B2h: which commands deallocate, and what deallocated blocks read as."""
+    """VPD B2h: which commands deallocate, and what deallocated blocks read as.
+
+    Thresholds count sets of 1 << ``threshold_exponent`` blocks; there are none if that is zero.
+    """
 
     has_unmap: bool
     has_write_same_16: bool
     has_write_same_10: bool
     reads_zeros: bool
     is_thin: bool
+    threshold_exponent: int = 0
 
     def serialize(self) -> bytes:
         """Return the page: LBPU, LBPWS, LBPWS10, LBPRZ=001b, provisioning type."""
@@ -237,7 +247,7 @@ class Provisioning:
             | self.has_write_same_10 << 5
             | self.reads_zeros << 2
         )
-        body = bytes((0, flags, 2 if self.is_thin else 1, 0))
+        body = bytes((self.threshold_exponent, flags, 2 if self.is_thin else 1, 0))
         return page(VpdPage.LOGICAL_BLOCK_PROVISIONING, body)
 
     @classmethod
@@ -251,4 +261,5 @@ class Provisioning:
             # SBC-4, LBPRZ: xx1b is zeros; 010b is a pattern of the device's own.
             reads_zeros=bool(body[1] & 0x04),
             is_thin=body[2] & 0x07 == 2,
+            threshold_exponent=body[0],
         )

@@ -111,10 +111,11 @@ BLOCK_LIMITS = BlockLimits(
     max_write_same=0x1718191A1B1C1D1E,
     is_write_same_non_zero=True,
     max_compare_and_write=0x1F,
+    max_atomic=0x20212223,
 )
 BLOCK_LIMITS_BYTES = (
     "00b0003c" + "011f" + "0102" + "03040506" + "0708090a" + "00000000"
-    "0b0c0d0e" + "0f101112" + "13141516" + "80000000" + "1718191a1b1c1d1e" + "00" * 20
+    "0b0c0d0e" + "0f101112" + "13141516" + "80000000" + "1718191a1b1c1d1e" + "20212223" + "00" * 16
 )
 
 
@@ -153,6 +154,7 @@ def test_characteristics_say_that_reads_are_good_after_a_block_erase() -> None:
     ("record", "golden"),
     [
         (Provisioning(True, True, True, True, True), "00b20004" + "00e40200"),
+        (Provisioning(True, True, True, True, True, 11), "00b20004" + "0be40200"),
         (Provisioning(True, False, False, False, True), "00b20004" + "00800200"),
         (Provisioning(False, True, False, False, False), "00b20004" + "00400100"),
         (Provisioning(False, False, True, True, False), "00b20004" + "00240100"),
