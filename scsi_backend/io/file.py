@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from scsi_backend.io import syscalls
+from scsi_backend.io import direct, syscalls
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.group_commit import GroupCommit
 from scsi_backend.io.located import ZEROS, FileRange, Located
@@ -22,6 +22,9 @@ from scsi_backend.io.scatter import Buffer
 from scsi_backend.io.sgv import PAGE_BYTES
 
 NOT_NOW: Final = -errno.EAGAIN
+
+# The window that Linux gives a block device unless told otherwise (read_ahead_kb).
+_ADVICE_BYTES: Final = 128 << 10
 
 Transfer = Callable[[Buffer, int], int]
 
@@ -103,6 +106,10 @@ class BackingFile:
         """Fill ``view`` through the engine; fewer bytes mean end of file."""
         self._engine.read(self.fd, view, offset_bytes, done)
 
+    def read_medium(self, view: Buffer, offset_bytes: int, done: Done) -> None:
+        """Fill ``view`` from the medium where that is possible (see ``direct.read_medium``)."""
+        self._engine.call(partial(direct.read_medium, self.fd, view, offset_bytes), done)
+
     def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Write all of ``view`` through the engine."""
         self._engine.write(self.fd, view, offset_bytes, done)
@@ -127,7 +134,10 @@ class BackingFile:
         """Ask the kernel to bring a range into the page cache."""
 
         def advise() -> int:
-            os.posix_fadvise(self.fd, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
+            # One call is good for no more than the kernel's read-ahead window.
+            for position in range(0, length_bytes, _ADVICE_BYTES):
+                size = min(_ADVICE_BYTES, length_bytes - position)
+                os.posix_fadvise(self.fd, offset_bytes + position, size, os.POSIX_FADV_WILLNEED)
             return 0
 
         self._engine.call(advise, done)
