@@ -82,6 +82,8 @@ def _hex(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Number = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 BlockSize = Annotated[Number, AfterValidator(_block_size)]
+# THRESHOLD COUNT of mode page 1Ch, subpage 02h, has 32 bits.
+ThresholdMb = Annotated[Number, Field(lt=1 << 32)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 TaskSetType = Annotated[Number, AfterValidator(_task_set_type)]
 NaaId = Annotated[
@@ -99,6 +101,9 @@ class VdiskAttributes(BaseModel):
     read_only: Flag = Field(False, description="refuse commands that write the medium")
     rotational: Flag = Field(True, description="VPD B1h: 1 says 15000 rpm, 0 non-rotating")
     removable: Flag = Field(False, description="the RMB bit of the standard INQUIRY data")
+    lb_per_pb_exp: Flag = Field(
+        True, description="READ CAPACITY(16): 0 hides that physical blocks have 4096 bytes"
+    )
     t10_dev_id: Annotated[str, _printable(25)] | None = Field(
         None, description="T10 vendor ID designator of VPD 83h (made from the device's name)"
     )
@@ -150,6 +155,27 @@ class FileioAttributes(VdiskAttributes):
         False, description="the cache survives a power failure: flushes do nothing, WCE is 0"
     )
     thin_provisioned: Flag = Field(False, description="UNMAP, LBPME, VPD B2h")
+    tp_soft_threshold_mb: ThresholdMb = Field(
+        0,
+        description="thin: MiB; unit attention 38/07 when the file system has no more; 0: never",
+    )
+    atomic_journal: AbsolutePath | None = Field(
+        None, description="file (1 MiB) for undoing WRITE ATOMIC, which there is not without"
+    )
+
+    @model_validator(mode="after")
+    def _threshold_is_for_thin_disks(self) -> Self:
+        if self.tp_soft_threshold_mb and not self.thin_provisioned:
+            raise ValueError("tp_soft_threshold_mb needs thin_provisioned")
+        return self
+
+    @model_validator(mode="after")
+    def _journal_is_for_writing_and_not_the_disk(self) -> Self:
+        if self.atomic_journal is not None and self.read_only:
+            raise ValueError("read_only excludes atomic_journal")
+        if self.atomic_journal == self.filename:
+            raise ValueError("filename and atomic_journal must differ")
+        return self
 
     @model_validator(mode="after")
     def _read_only_excludes_write_caching(self) -> Self:

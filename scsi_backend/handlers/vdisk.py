@@ -8,6 +8,7 @@ A handler knows nothing of CDBs. Its storage operations have the two steps of ``
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -76,6 +77,8 @@ class Vdisk(ABC):
         self.tst = attributes.tst
         # Whether initiators may change access states, where the device is in a device group.
         self.has_explicit_alua = attributes.expl_alua
+        # READ CAPACITY(16): how many logical blocks there are in a physical one.
+        self.tells_physical_blocks = attributes.lb_per_pb_exp
         self.is_thin_provisioned = False
         # Whether ``measure_space`` says more than that everything is stored.
         self.measures_space = False
@@ -83,6 +86,10 @@ class Vdisk(ABC):
         # a flush has anything to do.
         self.has_volatile_cache = False
         self.needs_sync = False
+        # With so little space left, nexuses are told (``ThinThreshold``); zero: never.
+        self.soft_threshold_bytes = 0
+        # How much ``write_atomic`` takes; zero where there is no such thing.
+        self.max_atomic_bytes = 0
 
     def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
         """Say where a range lies, if it can be sent from there at once; None to have it read."""
@@ -102,6 +109,18 @@ class Vdisk(ABC):
     @abstractmethod
     def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """Write all of ``view``."""
+
+    def read_medium(self, view: Buffer, offset_bytes: int, done: Done) -> None:
+        """Fill ``view`` from where a power failure cannot reach, not from a cache before it."""
+        self.read(view, offset_bytes, done)
+
+    def write_atomic(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """Write up to ``max_atomic_bytes`` and make them stable, or change nothing.
+
+        That holds if the write fails, and if it is cut off by the end of the process or of power:
+        then it is undone when the disk is opened again.
+        """
+        done(-errno.EOPNOTSUPP)
 
     @abstractmethod
     def sync(self, done: Done) -> None:

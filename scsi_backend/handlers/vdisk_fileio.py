@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import ClassVar
 
 from scsi_backend.handlers.attributes import FileioAttributes
 from scsi_backend.handlers.vdisk import Extent, Space, Vdisk
+from scsi_backend.io.atomic_journal import CAPACITY_BYTES, AtomicJournal, roll_back
+from scsi_backend.io.atomic_write import AtomicWriter
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.file import BackingFile
 from scsi_backend.io.located import Located
@@ -22,7 +25,14 @@ class VdiskFileio(Vdisk):
     handler: ClassVar[str] = "vdisk_fileio"
     vendor: ClassVar[str] = "SCST_FIO"
 
-    def __init__(self, name: str, attributes: FileioAttributes, file: BackingFile) -> None:
+    def __init__(
+        self,
+        name: str,
+        attributes: FileioAttributes,
+        file: BackingFile,
+        engine: Engine,
+        journal: AtomicJournal | None = None,
+    ) -> None:
         super().__init__(name, attributes, file.size_bytes)
         self._file = file
         self.read_now = file.read_now
@@ -34,17 +44,32 @@ class VdiskFileio(Vdisk):
             )
             self.is_thin_provisioned = False
         self.measures_space = self.is_thin_provisioned and file.is_regular
+        if self.measures_space:
+            self.soft_threshold_bytes = attributes.tp_soft_threshold_mb << 20
+        elif attributes.tp_soft_threshold_mb:
+            _log.warning("%s: its free space cannot be measured: tp_soft_threshold_mb off", name)
         self.needs_sync = not (attributes.nv_cache or attributes.read_only)
         self.has_volatile_cache = self.needs_sync and not attributes.write_through
+        self._journal = journal
+        if journal is not None:
+            self._atomic = AtomicWriter(file, journal, engine, self.sync)
+            self.max_atomic_bytes = CAPACITY_BYTES
 
     @classmethod
     def open(cls, name: str, attributes: FileioAttributes, engine: Engine) -> VdiskFileio:
-        """Open the backing file; raises OSError."""
+        """Open the backing file, and undo an atomic write that was cut off; raises OSError."""
         file = BackingFile.open(attributes.filename, engine, read_only=attributes.read_only)
+        journal = None
         try:
-            return cls(name, attributes, file)
+            if attributes.atomic_journal is not None:
+                subject = os.path.realpath(attributes.filename)
+                journal = AtomicJournal.open(attributes.atomic_journal, subject)
+                _undo_unfinished(name, journal, file)
+            return cls(name, attributes, file, engine, journal)
         except BaseException:
             file.close()
+            if journal is not None:
+                journal.close()
             raise
 
     def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
@@ -62,9 +87,20 @@ class VdiskFileio(Vdisk):
         """See ``Vdisk.read``."""
         self._file.read(view, offset_bytes, done)
 
+    def read_medium(self, view: Buffer, offset_bytes: int, done: Done) -> None:
+        """See ``Vdisk.read_medium``; with nv_cache the page cache counts as the medium."""
+        if self.needs_sync:
+            self._file.read_medium(view, offset_bytes, done)
+        else:
+            self._file.read(view, offset_bytes, done)
+
     def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.write``."""
         self._file.write(view, offset_bytes, done)
+
+    def write_atomic(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """See ``Vdisk.write_atomic``; needs atomic_journal."""
+        self._atomic.write(view, offset_bytes, done)
 
     def sync(self, done: Done) -> None:
         """See ``Vdisk.sync``; with nv_cache there is nothing to do."""
@@ -120,3 +156,16 @@ class VdiskFileio(Vdisk):
     def close(self) -> None:
         """See ``Vdisk.close``."""
         self._file.close()
+        if self._journal is not None:
+            self._journal.close()
+
+
+def _undo_unfinished(name: str, journal: AtomicJournal, file: BackingFile) -> None:
+    undone = roll_back(journal, file.fd, file.size_bytes)
+    if undone is not None:
+        _log.warning(
+            "%s: undid an atomic write of %d bytes at %d that was cut off",
+            name,
+            len(undone.data),
+            undone.offset_bytes,
+        )

@@ -38,14 +38,13 @@ LISTEN_TERMS = "allow, deny, max_connections, tls"
 NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
 AOE_TARGET = "LUN, allow, deny, durable, enabled, in_band_editing, interface, "
 AOE_TARGET += "rel_tgt_id, reservation_conflict, write_cache_control"
-FILEIO = "blocksize, eui64_id, expl_alua, filename, inq_vend_specific, mode_pages_file, "
-FILEIO += (
-    "naa_id, nv_cache, pr_file_name, prod_id, prod_rev_lvl, read_only, removable, rotational, "
-)
-FILEIO += "scsi_device_name, t10_dev_id, t10_vend_id, thin_provisioned, tst, usn, "
-FILEIO += "vend_specific_id, write_through"
-NULLIO = "blocksize, eui64_id, expl_alua, inq_vend_specific, mode_pages_file, naa_id, "
-NULLIO += "pr_file_name, prod_id, prod_rev_lvl, read_only, removable, rotational, "
+FILEIO = "atomic_journal, blocksize, eui64_id, expl_alua, filename, inq_vend_specific, "
+FILEIO += "lb_per_pb_exp, mode_pages_file, naa_id, nv_cache, pr_file_name, prod_id, "
+FILEIO += "prod_rev_lvl, read_only, removable, rotational, scsi_device_name, t10_dev_id, "
+FILEIO += "t10_vend_id, thin_provisioned, tp_soft_threshold_mb, tst, usn, vend_specific_id, "
+FILEIO += "write_through"
+NULLIO = "blocksize, eui64_id, expl_alua, inq_vend_specific, lb_per_pb_exp, mode_pages_file, "
+NULLIO += "naa_id, pr_file_name, prod_id, prod_rev_lvl, read_only, removable, rotational, "
 NULLIO += "scsi_device_name, size, size_mb, t10_dev_id, t10_vend_id, tst, usn, vend_specific_id"
 
 TOP = [

@@ -74,7 +74,7 @@ def test_words_that_are_no_attribute_are_refused(word: str) -> None:
     [
         (["blocksize=7"], NbdOptions(), "device disk0: blocksize '7': expected 512 or 4096"),
         (["filename=/x"], NbdOptions(), "device disk0: filename is given already, at line 1"),
-        (["colour=red"], NbdOptions(), "unknown word 'colour': expected one of blocksize,"),
+        (["colour=red"], NbdOptions(), "unknown word 'colour': expected one of atomic_journal,"),
         ([], NbdOptions(("h:x",)), "driver nbd: listen 'h:x': expected HOST:PORT"),
         ([], NbdOptions(tls="on"), "tls on: expected tls_certificates"),
         ([], NbdOptions(export="a/b"), "target 'a/b': expected a name without '/'"),

@@ -11,6 +11,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from scsi_backend.handlers.attributes import VdiskAttributes
@@ -52,6 +53,7 @@ class FaultyVdisk(Vdisk):
         read_only: bool = False,
         tail_bytes: int = 0,
         naa_id: bytes | None = None,
+        max_atomic_bytes: int = 0,
     ) -> None:
         attributes = VdiskAttributes(blocksize=block_size_bytes, read_only=read_only, naa_id=naa_id)
         super().__init__("faulty", attributes, blocks * block_size_bytes + tail_bytes)
@@ -59,6 +61,7 @@ class FaultyVdisk(Vdisk):
         self.has_volatile_cache = self.needs_sync and not write_through
         self.is_thin_provisioned = self.measures_space = is_thin
         self.space = Space()
+        self.max_atomic_bytes = max_atomic_bytes
         self.data = bytearray(blocks * block_size_bytes)
         self.faults = Faults()
         self.immediate_bytes: int | None = None
@@ -105,6 +108,16 @@ class FaultyVdisk(Vdisk):
     def write(self, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Vdisk.write``."""
         self._do("write", offset_bytes, len(view), lambda: self._store(view, offset_bytes), done)
+
+    def read_medium(self, view: Buffer, offset_bytes: int, done: Done) -> None:
+        """See ``Vdisk.read_medium``."""
+        load = partial(self._load, view, offset_bytes)
+        self._do("read_medium", offset_bytes, len(view), load, done)
+
+    def write_atomic(self, view: memoryview, offset_bytes: int, done: Done) -> None:
+        """See ``Vdisk.write_atomic``."""
+        store = partial(self._store, view, offset_bytes)
+        self._do("write_atomic", offset_bytes, len(view), store, done)
 
     def sync(self, done: Done) -> None:
         """See ``Vdisk.sync``."""

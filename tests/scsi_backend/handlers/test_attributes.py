@@ -51,9 +51,12 @@ def test_defaults_are_scsts() -> None:
         "read_only": False,
         "rotational": True,
         "removable": False,
+        "lb_per_pb_exp": True,
         "write_through": False,
         "nv_cache": False,
         "thin_provisioned": False,
+        "tp_soft_threshold_mb": 0,
+        "atomic_journal": None,
         "t10_dev_id": None,
         "usn": None,
         "prod_id": None,
@@ -201,6 +204,23 @@ def test_read_only_excludes_write_caching(name: str) -> None:
     words = {"filename": "/disk", "read_only": "1", name: "1"}
     message = "read_only excludes write_through and nv_cache"
     assert refusal(FileioAttributes, words) == [message]
+
+
+def test_threshold_is_in_mib_of_a_thin_disk() -> None:
+    words = {"filename": "/disk", "thin_provisioned": "1", "tp_soft_threshold_mb": "1024"}
+    assert fileio(**words).tp_soft_threshold_mb == 1024
+    message = "tp_soft_threshold_mb needs thin_provisioned"
+    assert refusal(FileioAttributes, {**words, "thin_provisioned": "0"}) == [message]
+    assert len(refusal(FileioAttributes, {**words, "tp_soft_threshold_mb": str(1 << 32)})) == 1
+
+
+def test_journal_of_atomic_writes_is_for_a_disk_that_is_written() -> None:
+    words = {"filename": "/disk", "atomic_journal": "/journal"}
+    assert fileio(**words).atomic_journal == "/journal"
+    message = "read_only excludes atomic_journal"
+    assert refusal(FileioAttributes, {**words, "read_only": "1"}) == [message]
+    message = "filename and atomic_journal must differ"
+    assert refusal(FileioAttributes, {**words, "filename": "/journal"}) == [message]
 
 
 @pytest.mark.parametrize(

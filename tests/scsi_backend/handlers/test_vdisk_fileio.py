@@ -190,3 +190,59 @@ def test_space_is_what_the_file_takes_and_its_file_system_has(
     assert results == [0]
     assert PAGE <= space.used_bytes < 16 * PAGE
     assert space.available_bytes > 0
+
+
+def test_atomic_write_needs_its_journal(open_fileio: OpenFileio, tmp_path: Path) -> None:
+    assert open_fileio(PAGE).max_atomic_bytes == 0
+    disk = open_fileio(b"\xaa" * PAGE, atomic_journal=str(tmp_path / "journal"))
+    results: list[int] = []
+    disk.write_atomic(memoryview(b"\xbb" * 512), 512, results.append)
+    assert (disk.max_atomic_bytes, results) == (1 << 20, [512])
+    assert (tmp_path / "disk1").read_bytes() == b"\xaa" * 512 + b"\xbb" * 512 + b"\xaa" * 3072
+
+
+def test_atomic_write_that_was_cut_off_is_undone_when_the_disk_is_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"\xaa" * PAGE)
+    words = {"filename": str(path), "atomic_journal": str(tmp_path / "journal")}
+    attributes = FileioAttributes.model_validate(words)
+    engine = ManualEngine()
+    disk = VdiskFileio.open("disk", attributes, engine)
+    disk.write_atomic(memoryview(b"\xbb" * 1024), 512, lambda result: None)
+    # The record is made; half of the data arrives, and then the daemon dies.
+    for _ in range(2):
+        engine.start()
+        engine.finish()
+    disk.close()
+    with path.open("r+b") as file:
+        file.seek(512)
+        file.write(b"\xbb" * 512)
+    with caplog.at_level(logging.WARNING):
+        VdiskFileio.open("disk", attributes, SyncEngine()).close()
+    assert path.read_bytes() == b"\xaa" * PAGE
+    assert "disk: undid an atomic write of 1024 bytes at 512 that was cut off" in caplog.text
+
+
+def test_disk_whose_journal_cannot_be_opened_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(PAGE))
+    words = {"filename": str(path), "atomic_journal": str(tmp_path / "missing" / "journal")}
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        VdiskFileio.open("disk", FileioAttributes.model_validate(words), SyncEngine())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_medium_is_read_unless_the_cache_counts_as_one(open_fileio: OpenFileio) -> None:
+    engine = ManualEngine()
+    results: list[int] = []
+    for words in ({}, {"nv_cache": "1"}):
+        buffer = bytearray(512)
+        open_fileio(b"\xaa" * PAGE, engine, **words).read_medium(
+            memoryview(buffer), 512, results.append
+        )
+        engine.run_all()
+        assert bytes(buffer) == b"\xaa" * 512
+    assert results == [512, 512]
