@@ -23,6 +23,7 @@ from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.exports import DRIVER as NBD
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
+from bridges.thin_watch import ThinWatch
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.device_group import RemotePort, TargetGroup
@@ -121,6 +122,7 @@ class Daemon:
         self._spinner = Spinner()
         self._servers: dict[str, list[Server]] = {}
         self._control_server: ControlServer | None = None
+        self._thin_watch: ThinWatch | None = None
         # What else is to be read again at SIGHUP; each reports its own failure.
         self._reload_hooks: list[Callable[[], object]] = []
 
@@ -133,6 +135,8 @@ class Daemon:
         try:
             self._check_inherited()
             populate(self._backend, self._config)
+            self._thin_watch = ThinWatch(self._loop, self._backend.devices.values())
+            self._thin_watch.start()
             parts = Parts(
                 self._loop,
                 self._backend,
@@ -209,6 +213,8 @@ class Daemon:
         """
         # A command that formats or sanitizes would keep its door waiting.
         self._backend.stop_operations()
+        if self._thin_watch is not None:
+            self._thin_watch.stop()
         servers = self._all_servers()
         if self._control_server is not None:
             servers.append(self._control_server)

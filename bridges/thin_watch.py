@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looks now and then how much space the file systems of thin disks have left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.thin_threshold import ThinThreshold
+
+# At a gigabyte a second, what is written meanwhile is less than anybody's threshold should be.
+PERIOD_S = 5.0
+
+
+class ThinWatch:
+    """Checks the thresholds of those units that have one, from ``start`` to ``stop``."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        units: Iterable[LogicalUnit],
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._loop = loop
+        self._period_s = period_s
+        self._thresholds = [
+            ThinThreshold(unit) for unit in units if unit.vdisk.soft_threshold_bytes
+        ]
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Check, and again after each period."""
+        if self._thresholds:
+            self._check()
+
+    def _check(self) -> None:
+        for threshold in self._thresholds:
+            threshold.check()
+        self._timer = self._loop.call_later(self._period_s, self._check)
+
+    def stop(self) -> None:
+        """Check no more; what is being measured still ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
