@@ -182,14 +182,20 @@ class Command:
             return b""
         return self.sense.encode(descriptor=self.nexus.uses_descriptor_sense)
 
-    def reply(self, data: bytes | bytearray, allocation_length_bytes: int) -> None:
+    def reply(
+        self,
+        data: bytes | bytearray,
+        allocation_length_bytes: int,
+        status: Status = Status.GOOD,
+        sense: Sense | None = None,
+    ) -> None:
         """End the command with parameter data, truncated to what the initiator has room for."""
         room = len(self.data_in) if self.data_in is not None else 0
         length = min(len(data), allocation_length_bytes, room)
         if self.data_in is not None:
             self.data_in[:length] = data[:length]
         self.data_in_length = length
-        self.complete()
+        self.complete(status, sense)
 
 
 class ReadByReference(Command):

@@ -27,6 +27,9 @@ from scsi_backend.t10.status import Status
 
 # SCST reports 4 KiB physical blocks: what the page cache reads and writes at least.
 _PHYSICAL_BLOCK_BYTES = 4096
+# How much one PRE-FETCH brings into the page cache, and in what pieces.
+_MAX_PRE_FETCH_BYTES = 64 << 20
+_FETCH_BYTES = 1 << 20
 _LBPME = 0x8000
 _LBPRZ = 0x4000
 
@@ -47,7 +50,9 @@ def read_capacity_16(unit: LogicalUnit, command: Command) -> None:
     cdb = command.cdb
     if fields.SERVICE_ACTION_LBA.read(cdb) and not fields.READ_CAPACITY_16_PMI.read(cdb):
         raise CheckCondition(fields.SERVICE_ACTION_LBA.invalid())
-    exponent = (_PHYSICAL_BLOCK_BYTES // unit.vdisk.block_size_bytes).bit_length() - 1
+    exponent = 0
+    if unit.vdisk.tells_physical_blocks:
+        exponent = (_PHYSICAL_BLOCK_BYTES // unit.vdisk.block_size_bytes).bit_length() - 1
     provisioning = _LBPME | _LBPRZ if unit.vdisk.is_thin_provisioned else 0
     data = struct.pack(
         ">QIBBH16x",
@@ -83,16 +88,32 @@ def flush(unit: LogicalUnit, command: Command, lba: int, *, is_immediate: bool) 
 
 
 def _pre_fetch(where: BlockRange, unit: LogicalUnit, command: Command) -> None:
-    """PRE-FETCH (SBC-4 5.13): CONDITION MET, the page cache having room for any transfer.
+    """PRE-FETCH (SBC-4 5.13): CONDITION MET if the range fits what is fetched, GOOD if not.
 
-    Read-ahead is a hint to the kernel, so the command ends when it is given, IMMED or not.
+    Without IMMED the blocks are read before that is said, and a block that cannot be is an error.
     """
-    lba, blocks = where.unpack(command.cdb)
+    cdb = command.cdb
+    lba, blocks = where.unpack(cdb)
     check_range(unit, where, lba, blocks)
-    length_bytes = (blocks or unit.block_count - lba) << unit.block_shift
-    unit.vdisk.read_ahead(
-        lba << unit.block_shift, length_bytes, lambda result: command.complete(Status.CONDITION_MET)
-    )
+    start_bytes = lba << unit.block_shift
+    wanted_bytes = (blocks or unit.block_count - lba) << unit.block_shift
+    length_bytes = min(wanted_bytes, _MAX_PRE_FETCH_BYTES)
+    status = Status.CONDITION_MET if length_bytes == wanted_bytes else Status.GOOD
+    if fields.IMMED.read(cdb):
+        unit.vdisk.read_ahead(start_bytes, length_bytes, lambda result: command.complete(status))
+    else:
+        run_steps(command, _fetch(unit, start_bytes, length_bytes), status)
+
+
+def _fetch(unit: LogicalUnit, start_bytes: int, length_bytes: int) -> Steps:
+    """Read a range piece by piece, for what stays in the page cache of it."""
+    buffer = memoryview(bytearray(min(length_bytes, _FETCH_BYTES)))
+    for position in range(0, length_bytes, _FETCH_BYTES):
+        piece = buffer[: length_bytes - position]
+        result = yield partial(unit.vdisk.read, piece, start_bytes + position)
+        if result < len(piece):
+            bad_lba = (start_bytes + position + max(result, 0)) >> unit.block_shift
+            raise CheckCondition(read_sense(result, bad_lba))
 
 
 _UNMAP_HEADER_BYTES = 8

@@ -21,8 +21,9 @@ from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 _GRANULARITY_BYTES = 4096
 # SCST's opt_trans_len.
 _OPTIMAL_TRANSFER_BYTES = 512 << 10
-_MAX_UNMAP_BYTES = 4 << 30
-MAX_UNMAP_DESCRIPTORS = 255
+# A million; initiators distrust more.
+_MAX_UNMAP_BLOCKS = 1 << 20
+MAX_UNMAP_DESCRIPTORS = 256
 _MAX_WRITE_SAME_BYTES = 256 << 20
 # What the one-byte length of COMPARE AND WRITE can say.
 _MAX_COMPARE_AND_WRITE_BLOCKS = 255
@@ -99,13 +100,14 @@ def block_limits(unit: LogicalUnit) -> BlockLimits:
         optimal_granularity=_GRANULARITY_BYTES >> shift,
         max_transfer=unit.max_transfer_blocks,
         optimal_transfer=_OPTIMAL_TRANSFER_BYTES >> shift,
-        max_unmap=_MAX_UNMAP_BYTES >> shift if is_thin else 0,
+        max_unmap=_MAX_UNMAP_BLOCKS if is_thin else 0,
         max_unmap_descriptors=MAX_UNMAP_DESCRIPTORS if is_thin else 0,
         unmap_granularity=_GRANULARITY_BYTES >> shift if is_thin else 0,
         max_write_same=_MAX_WRITE_SAME_BYTES >> shift,
         is_write_same_non_zero=True,
         # Its data-out buffer holds each block twice.
         max_compare_and_write=min(_MAX_COMPARE_AND_WRITE_BLOCKS, unit.max_transfer_blocks // 2),
+        max_atomic=unit.vdisk.max_atomic_bytes >> shift,
     )
 
 
@@ -120,6 +122,10 @@ def _characteristics(unit: LogicalUnit, nexus: Nexus) -> bytes:
     )
 
 
+# Thresholds count sets of a mebibyte.
+_THRESHOLD_SET_SHIFT = 20
+
+
 def _provisioning(unit: LogicalUnit, nexus: Nexus) -> bytes:
     return Provisioning(
         has_unmap=True,
@@ -127,6 +133,9 @@ def _provisioning(unit: LogicalUnit, nexus: Nexus) -> bytes:
         has_write_same_10=True,
         reads_zeros=True,
         is_thin=True,
+        threshold_exponent=(
+            _THRESHOLD_SET_SHIFT - unit.block_shift if unit.vdisk.soft_threshold_bytes else 0
+        ),
     ).serialize()
 
 

@@ -91,7 +91,7 @@ def test_a_thin_disk_of_4096_byte_blocks(backend: Backend, image: str) -> None:
     ways = info.provisioning
     assert (ways.has_unmap, ways.has_write_same_16, ways.reads_zeros) == (True, True, True)
     assert (info.limits.max_unmap, info.limits.unmap_granularity) == (1 << 20, 1)
-    assert info.limits.max_unmap_descriptors == 255
+    assert info.limits.max_unmap_descriptors == 256
 
 
 @pytest.mark.parametrize(

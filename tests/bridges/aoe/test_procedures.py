@@ -47,7 +47,7 @@ def _thin() -> Bench:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that unmaps at most 100 blocks and 3 descriptors at once."""
-    monkeypatch.setattr(vital_product_data, "_MAX_UNMAP_BYTES", 100 * 512)
+    monkeypatch.setattr(vital_product_data, "_MAX_UNMAP_BLOCKS", 100)
     monkeypatch.setattr(vital_product_data, "MAX_UNMAP_DESCRIPTORS", 3)
 
 

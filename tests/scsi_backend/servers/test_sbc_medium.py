@@ -180,24 +180,76 @@ def test_deferred_error_is_told_by_request_sense(vdisk: FaultyVdisk, initiator: 
 
 
 @pytest.mark.parametrize("width", [10, 16])
-@pytest.mark.parametrize("flags", [0, IMMED])
 @pytest.mark.parametrize(
     ("lba", "blocks", "length_bytes"), [(8, 16, 16 * 512), (8, 0, 1016 * 512), (1024, 0, 0)]
 )
-def test_pre_fetch_brings_the_range_into_the_cache(
+def test_pre_fetch_at_once_asks_for_the_range_the_range_into_the_cache(
     vdisk: FaultyVdisk,
     initiator: Initiator,
     width: int,
-    flags: int,
     lba: int,
     blocks: int,
     length_bytes: int,
 ) -> None:
-    outcome = initiator.send(cdbs.block(cdbs.PRE_FETCH, width, lba, blocks, flags))
+    outcome = initiator.send(cdbs.block(cdbs.PRE_FETCH, width, lba, blocks, IMMED))
     assert outcome == Outcome(Status.CONDITION_MET, None, b"")
     assert vdisk.log == [("read_ahead", lba * 512, length_bytes)]
 
 
-def test_pre_fetch_is_a_hint_that_may_fail(vdisk: FaultyVdisk, initiator: Initiator) -> None:
+def test_pre_fetch_at_once_is_a_hint_that_may_fail(
+    vdisk: FaultyVdisk, initiator: Initiator
+) -> None:
     vdisk.faults.errno_of["read_ahead"] = errno.ENOSYS
-    assert initiator.send(cdbs.block(cdbs.PRE_FETCH, 16, 0, 1)).status == Status.CONDITION_MET
+    outcome = initiator.send(cdbs.block(cdbs.PRE_FETCH, 16, 0, 1, IMMED))
+    assert outcome.status == Status.CONDITION_MET
+
+
+@pytest.mark.parametrize("width", [10, 16])
+@pytest.mark.parametrize(
+    ("lba", "blocks", "length_bytes"), [(8, 16, [16 * 512]), (8, 0, [1016 * 512]), (1024, 0, [])]
+)
+def test_pre_fetch_reads_the_range(
+    vdisk: FaultyVdisk,
+    initiator: Initiator,
+    width: int,
+    lba: int,
+    blocks: int,
+    length_bytes: list[int],
+) -> None:
+    outcome = initiator.send(cdbs.block(cdbs.PRE_FETCH, width, lba, blocks))
+    assert outcome == Outcome(Status.CONDITION_MET, None, b"")
+    assert vdisk.log == [("read", lba * 512, length) for length in length_bytes]
+
+
+def test_pre_fetch_names_the_block_that_cannot_be_read(
+    vdisk: FaultyVdisk, initiator: Initiator
+) -> None:
+    vdisk.faults.stored_bytes = 10 * 512
+    outcome = initiator.send(cdbs.block(cdbs.PRE_FETCH, 16, 8, 16))
+    assert_check_condition(outcome, "03/11/00", information=10)
+
+
+@pytest.mark.parametrize("flags", [0, IMMED])
+@pytest.mark.parametrize(
+    ("blocks", "status"), [(131072, Status.CONDITION_MET), (131073, Status.GOOD)]
+)
+def test_pre_fetch_of_more_than_64_mib_is_good_and_no_more(
+    flags: int, blocks: int, status: Status
+) -> None:
+    initiator = connect(VdiskNullio("n", NullioAttributes(size_mb=128)))
+    assert initiator.send(cdbs.block(cdbs.PRE_FETCH, 16, 7, blocks, flags)).status == status
+
+
+def test_long_pre_fetch_reads_its_beginning_in_pieces() -> None:
+    vdisk = FaultyVdisk(blocks=65 * 2048)
+    outcome = connect(vdisk).send(cdbs.block(cdbs.PRE_FETCH, 16, 0, 0))
+    assert outcome.status == Status.GOOD
+    assert vdisk.log == [("read", position << 20, 1 << 20) for position in range(64)]
+
+
+def test_physical_blocks_can_be_hidden() -> None:
+    attributes = NullioAttributes.model_validate({"size_mb": "1", "lb_per_pb_exp": "0"})
+    capacity = connect(VdiskNullio("n", attributes)).good(
+        cdbs.raw("9e10" + "00" * 11 + "20"), None, 32
+    )
+    assert (capacity[8:12].hex(), capacity[13]) == ("00000200", 0)

@@ -102,22 +102,31 @@ def test_ports_are_those_of_the_targets_that_have_the_unit() -> None:
             FaultyVdisk(),
             "01ff0008" + "00010000" + "00000400" + "00" * 4 + "00" * 16 + "0000000000080000",
         ),
-        # UNMAP: 4 GiB, 255 descriptors, granularity 8 blocks, alignment 0 valid.
+        # UNMAP: a million blocks, 256 descriptors, granularity 8 blocks, alignment 0 valid.
         (
             FaultyVdisk(is_thin=True),
             "01ff0008" + "00010000" + "00000400" + "00" * 4
-            + "00800000" + "000000ff" + "00000008" + "80000000" + "0000000000080000",
+            + "00100000" + "00000100" + "00000008" + "80000000" + "0000000000080000",
         ),
         (
             FaultyVdisk(blocks=16, block_size_bytes=4096, is_thin=True),
             "01ff0001" + "00002000" + "00000080" + "00" * 4
-            + "00100000" + "000000ff" + "00000001" + "80000000" + "0000000000010000",
+            + "00100000" + "00000100" + "00000001" + "80000000" + "0000000000010000",
         ),
     ],
     ids=["thick", "thin", "thin 4096"],
 )  # fmt: skip
 def test_block_limits_have_their_golden_bytes(vdisk: Vdisk, golden: str) -> None:
     assert page(vdisk, 0xB0) == "00b0003c" + golden + "00" * 20
+
+
+@pytest.mark.parametrize(("block_size_bytes", "golden"), [(512, "00000800"), (4096, "00000100")])
+def test_block_limits_tell_how_much_is_written_atomically(
+    block_size_bytes: int, golden: str
+) -> None:
+    vdisk = FaultyVdisk(64, block_size_bytes, max_atomic_bytes=1 << 20)
+    # At any place and in any length up to that, and without boundaries.
+    assert page(vdisk, 0xB0)[88:] == golden + "00" * 16
 
 
 @pytest.mark.parametrize(("rotational", "golden"), [("1", "3a98"), ("0", "0001")])
@@ -129,6 +138,15 @@ def test_characteristics_tell_the_rotation_rate(rotational: str, golden: str) ->
 def test_provisioning_of_a_thin_disk() -> None:
     # LBPU, LBPWS, LBPWS10, LBPRZ=001b; thin provisioned.
     assert page(FaultyVdisk(is_thin=True), 0xB2) == "00b20004" + "00e40200"
+
+
+@pytest.mark.parametrize(
+    ("block_size_bytes", "golden"), [(512, "0be40200"), (4096, "08e40200")], ids=["512", "4096"]
+)
+def test_thresholds_count_mebibytes(block_size_bytes: int, golden: str) -> None:
+    vdisk = FaultyVdisk(64, block_size_bytes, is_thin=True)
+    vdisk.soft_threshold_bytes = 1 << 30
+    assert page(vdisk, 0xB2) == "00b20004" + golden
 
 
 def test_provisioning_page_is_refused_on_a_fully_provisioned_disk() -> None:
@@ -144,7 +162,7 @@ def test_limits_that_are_reported_are_the_enforced_ones() -> None:
     unit = disk(FaultyVdisk(is_thin=True))
     limits = block_limits(unit)
     assert limits.max_transfer == unit.max_transfer_blocks
-    assert (limits.max_unmap, limits.max_unmap_descriptors) == (8 << 20, 255)
+    assert (limits.max_unmap, limits.max_unmap_descriptors) == (1 << 20, 256)
 
 
 def test_compare_and_write_length_leaves_room_for_both_halves_of_its_data() -> None:
