@@ -11,7 +11,8 @@ from functools import partial
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
-from scsi_backend.servers.sbc_transfer import check_range, data_out_exactly, first_difference
+from scsi_backend.servers.sbc_transfer import check_range, whole_data_out
+from scsi_backend.servers.sbc_verify import first_difference
 from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.servers.vital_product_data import block_limits
 from scsi_backend.t10 import cdb as fields
@@ -33,11 +34,11 @@ def _compare_and_write(unit: LogicalUnit, command: Command) -> None:
     check_range(unit, RANGE, lba, blocks)
     if blocks > block_limits(unit).max_compare_and_write:
         raise CheckCondition(RANGE.length.invalid())
+    length_bytes = blocks << unit.block_shift
+    view = whole_data_out(command, RANGE, 2 * length_bytes)
     if blocks == 0:
         command.complete()
         return
-    length_bytes = blocks << unit.block_shift
-    view = data_out_exactly(command, 2 * length_bytes)
     is_stable = unit.is_write_through or bool(fields.FUA.read(cdb))
     steps = _steps(unit, lba, view[:length_bytes], view[length_bytes:], is_stable=is_stable)
     run_steps(command, steps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Block commands that move data: READ, WRITE and VERIFY (SBC-4 5.15 to 5.20, 5.37 to 5.42).
+"""Block commands that move data: READ and WRITE (SBC-4 5.15 to 5.19, 5.39 to 5.43).
 
 Each width of a command is bound to a logical unit as a closure over what does not change, because
 READ and WRITE are most of what a disk does. ``complete`` is called inline when the storage could
@@ -18,11 +18,11 @@ from scsi_backend.servers.command import CheckCondition, Command, Execute, ReadB
 from scsi_backend.servers.errors import read_sense, write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.statistics import SHORT_BLOCKS
-from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import sense
 from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.cdb import RANGE_6, RANGE_10, RANGE_12, RANGE_16, BlockRange
+from scsi_backend.t10.cdb_block import flag_of
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense, SenseKey
 
@@ -32,7 +32,6 @@ _PROTECT_BITS = 0xE0
 # READ(6) and WRITE(6): a TRANSFER LENGTH of zero is 256 blocks (SBC-4 5.15).
 _ZERO_LENGTH_6 = 256
 _DATA_PHASE_ERROR = Sense(SenseKey.ABORTED_COMMAND, AdditionalSense.DATA_PHASE_ERROR)
-_VERIFY_CHUNK_BYTES = 1 << 20
 
 
 def check_range(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: int) -> None:
@@ -41,7 +40,8 @@ def check_range(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: i
         raise CheckCondition(sense.out_of_range(max(lba, unit.block_count), where.lba.pointer))
 
 
-def _check_transfer(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: int) -> None:
+def check_transfer(unit: LogicalUnit, where: BlockRange, lba: int, length_blocks: int) -> None:
+    """Refuse, too, what is longer than MAXIMUM TRANSFER LENGTH."""
     check_range(unit, where, lba, length_blocks)
     # VPD B0h: a transfer beyond MAXIMUM TRANSFER LENGTH is INVALID FIELD IN CDB.
     if length_blocks > unit.max_transfer_blocks:
@@ -50,7 +50,8 @@ def _check_transfer(unit: LogicalUnit, where: BlockRange, lba: int, length_block
 
 def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
     """READ of one width. DPO and FUA change nothing: the page cache is coherent (SBC-4 4.15)."""
-    is_6 = where is RANGE_6
+    is_6, protect = where is RANGE_6, flag_of(where, fields.PROTECT)
+    flags = protect.byte
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, read_now = where.unpack, unit.block_shift, unit.vdisk.read_now
@@ -61,10 +62,10 @@ def bind_read(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             lba, blocks = unpack(cdb)
             if is_6:
                 blocks = blocks or _ZERO_LENGTH_6
-            elif cdb[1] and cdb[1] & _PROTECT_BITS:
-                raise CheckCondition(fields.PROTECT.invalid())
+            elif cdb[flags] and cdb[flags] & _PROTECT_BITS:
+                raise CheckCondition(protect.invalid())
             if lba + blocks > unit.block_count or blocks > SHORT_BLOCKS:
-                _check_transfer(unit, where, lba, blocks)
+                check_transfer(unit, where, lba, blocks)
                 long.add(blocks)
             else:
                 short[blocks] += 1
@@ -147,7 +148,8 @@ def _read_rest(
 
 def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
     """WRITE of one width; with FUA or write_through, GOOD means stable storage."""
-    is_6 = where is RANGE_6
+    is_6, protect = where is RANGE_6, flag_of(where, fields.PROTECT)
+    flags = protect.byte
 
     def bind(unit: LogicalUnit) -> Execute:
         unpack, shift, write_now = where.unpack, unit.block_shift, unit.vdisk.write_now
@@ -159,12 +161,12 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
             is_stable = unit.is_write_through
             if is_6:
                 blocks = blocks or _ZERO_LENGTH_6
-            elif cdb[1]:
-                if cdb[1] & _PROTECT_BITS:
-                    raise CheckCondition(fields.PROTECT.invalid())
-                is_stable = is_stable or bool(cdb[1] & fields.FUA_BIT)
+            elif cdb[flags]:
+                if cdb[flags] & _PROTECT_BITS:
+                    raise CheckCondition(protect.invalid())
+                is_stable = is_stable or bool(cdb[flags] & fields.FUA_BIT)
             if lba + blocks > unit.block_count or blocks > SHORT_BLOCKS:
-                _check_transfer(unit, where, lba, blocks)
+                check_transfer(unit, where, lba, blocks)
                 long.add(blocks)
             else:
                 short[blocks] += 1
@@ -187,6 +189,17 @@ def bind_write(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
 def data_out_exactly(command: Command, length_bytes: int) -> memoryview:
     """The first ``length_bytes`` of the data-out buffer; too little data ends the command."""
     return contiguous(_data_out(command, length_bytes))
+
+
+def whole_data_out(command: Command, where: BlockRange, length_bytes: int) -> memoryview:
+    """The data-out buffer of a command that is not to write what was not meant.
+
+    A length that contradicts the CDB's is INVALID FIELD IN CDB.
+    """
+    sent = command.data_out
+    if (0 if sent is None else len(sent)) != length_bytes:
+        raise CheckCondition(where.length.invalid())
+    return data_out_exactly(command, length_bytes)
 
 
 def _data_out(command: Command, length_bytes: int) -> Buffer:
@@ -231,70 +244,6 @@ def finish_write(command: Command, lba: int, result: int) -> None:
         command.complete()
 
 
-def bind_verify(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
-    """VERIFY of one width. BYTCHK: 00b reads, 01b compares, 11b compares each with one block."""
-
-    def bind(unit: LogicalUnit) -> Execute:
-        def execute(command: Command) -> None:
-            cdb = command.cdb
-            if fields.PROTECT.read(cdb):
-                raise CheckCondition(fields.PROTECT.invalid())
-            lba, blocks = where.unpack(cdb)
-            check_range(unit, where, lba, blocks)
-            bytchk = fields.BYTCHK.read(cdb)
-            if bytchk == 2:
-                raise CheckCondition(fields.BYTCHK.invalid())
-            # Even where nothing is transferred: a longer one would keep the disk for minutes.
-            if blocks > unit.max_transfer_blocks:
-                raise CheckCondition(where.length.invalid())
-            expected_blocks = (0, blocks, 0, min(blocks, 1))[bytchk]
-            expected = data_out_exactly(command, expected_blocks << unit.block_shift)
-            run_steps(command, _verify(unit, expected, lba, blocks))
-
-        return execute
-
-    return bind
-
-
-def _verify(unit: LogicalUnit, expected: memoryview, lba: int, blocks: int) -> Steps:
-    """Read a range piece by piece and compare each with what the initiator sent, if anything."""
-    start_bytes, length_bytes = lba << unit.block_shift, blocks << unit.block_shift
-    buffer = memoryview(bytearray(min(length_bytes, _VERIFY_CHUNK_BYTES)))
-    position = 0
-    while position < length_bytes:
-        found = buffer[: length_bytes - position]
-        result = yield partial(unit.vdisk.read, found, start_bytes + position)
-        if result < len(found):
-            bad_lba = (start_bytes + position + max(result, 0)) >> unit.block_shift
-            raise CheckCondition(read_sense(result, bad_lba))
-        if expected:
-            wanted = _expected_piece(expected, position, len(found), length_bytes)
-            if found != wanted:
-                raise CheckCondition(sense.miscompare(position + first_difference(found, wanted)))
-        position += len(found)
-
-
-def _expected_piece(expected: memoryview, position: int, length: int, total: int) -> memoryview:
-    if len(expected) == total:
-        return expected[position : position + length]
-    return memoryview(bytes(expected) * (length // len(expected)))
-
-
-def first_difference(found: memoryview, wanted: memoryview) -> int:
-    """The index of the first byte in which two buffers of one length differ, which they must.
-
-    By halving: a loop over the bytes would keep everybody waiting for milliseconds.
-    """
-    first, end = 0, len(found)
-    while end - first > 1:
-        middle = (first + end) // 2
-        if found[first:middle] == wanted[first:middle]:
-            first = middle
-        else:
-            end = middle
-    return first
-
-
 def _blocks_6(cdb: bytes) -> tuple[int, int]:
     lba, blocks = RANGE_6.unpack(cdb)
     return lba, blocks or _ZERO_LENGTH_6
@@ -315,7 +264,4 @@ TRANSFER_COMMANDS = (
     CommandRow(
         Opcode.WRITE_16, bind_write(RANGE_16), writes_medium=True, blocks_of=RANGE_16.unpack
     ),
-    CommandRow(Opcode.VERIFY_10, bind_verify(RANGE_10), blocks_of=RANGE_10.unpack),
-    CommandRow(Opcode.VERIFY_12, bind_verify(RANGE_12), blocks_of=RANGE_12.unpack),
-    CommandRow(Opcode.VERIFY_16, bind_verify(RANGE_16), blocks_of=RANGE_16.unpack),
 )

@@ -9,55 +9,73 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.errors import write_sense
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
-from scsi_backend.servers.sbc_transfer import check_range, data_out_exactly
+from scsi_backend.servers.sbc_transfer import check_range, whole_data_out
 from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.servers.vital_product_data import block_limits
 from scsi_backend.t10 import cdb as fields
-from scsi_backend.t10.cdb import RANGE_10, RANGE_16, BlockRange
+from scsi_backend.t10.cdb import RANGE_10, RANGE_16, BlockRange, Field
+from scsi_backend.t10.cdb_block import flag_of
 from scsi_backend.t10.opcodes import Opcode
 
 _PATTERN_BYTES = 1 << 20
 
 
 def bind_write_same(where: BlockRange) -> Callable[[LogicalUnit], Execute]:
-    """WRITE SAME of one width; only the 16-byte form has NDOB."""
-    has_ndob = where is RANGE_16
+    """WRITE SAME of one width; the 10-byte form has no NDOB."""
+    flags = _Flags(
+        protect=flag_of(where, fields.PROTECT),
+        anchor=flag_of(where, fields.ANCHOR),
+        unmap=flag_of(where, fields.WRITE_SAME_UNMAP),
+        obsolete=flag_of(where, fields.WRITE_SAME_OBSOLETE),
+        ndob=flag_of(where, fields.NDOB),
+        has_ndob=where is not RANGE_10,
+    )
+    return lambda unit: partial(_write_same, where, flags, unit)
 
-    def bind(unit: LogicalUnit) -> Execute:
-        return partial(_write_same, where, has_ndob, unit)
 
-    return bind
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """Where one width has its flags."""
+
+    protect: Field
+    anchor: Field
+    unmap: Field
+    obsolete: Field
+    ndob: Field
+    has_ndob: bool
 
 
-def _write_same(where: BlockRange, has_ndob: bool, unit: LogicalUnit, command: Command) -> None:
+def _write_same(where: BlockRange, flags: _Flags, unit: LogicalUnit, command: Command) -> None:
     cdb = command.cdb
-    _check_flags(unit, cdb, has_ndob)
+    _check_flags(unit, cdb, flags)
     lba, blocks = where.unpack(cdb)
     check_range(unit, where, lba, blocks)
     # VPD B0h: WSNZ=1 refuses a length of zero, and MAXIMUM WRITE SAME LENGTH bounds it.
     if blocks == 0 or blocks > block_limits(unit).max_write_same:
         raise CheckCondition(where.length.invalid())
-    if has_ndob and fields.NDOB.read(cdb):
+    if flags.ndob.read(cdb):
         pattern = bytes(unit.vdisk.block_size_bytes)
     else:
-        pattern = bytes(data_out_exactly(command, unit.vdisk.block_size_bytes))
-    may_unmap = bool(fields.WRITE_SAME_UNMAP.read(cdb))
+        pattern = bytes(whole_data_out(command, where, unit.vdisk.block_size_bytes))
+    may_unmap = bool(flags.unmap.read(cdb))
     run_steps(command, _fill(unit, lba, blocks, pattern, may_unmap=may_unmap))
 
 
-def _check_flags(unit: LogicalUnit, cdb: bytes, has_ndob: bool) -> None:
-    for field in (fields.PROTECT, fields.ANCHOR, fields.WRITE_SAME_OBSOLETE):
+def _check_flags(unit: LogicalUnit, cdb: bytes, flags: _Flags) -> None:
+    # VPD B2h: ANC_SUP=0, so that ANCHOR is refused with UNMAP as it is without.
+    for field in (flags.protect, flags.anchor, flags.obsolete):
         if field.read(cdb):
             raise CheckCondition(field.invalid())
-    if fields.WRITE_SAME_UNMAP.read(cdb) and not unit.vdisk.is_thin_provisioned:
-        raise CheckCondition(fields.WRITE_SAME_UNMAP.invalid())
-    if not has_ndob and fields.NDOB.read(cdb):
-        raise CheckCondition(fields.NDOB.invalid())
+    if flags.unmap.read(cdb) and not unit.vdisk.is_thin_provisioned:
+        raise CheckCondition(flags.unmap.invalid())
+    if flags.ndob.read(cdb) and not flags.has_ndob:
+        raise CheckCondition(flags.ndob.invalid())
 
 
 def _fill(unit: LogicalUnit, lba: int, blocks: int, pattern: bytes, *, may_unmap: bool) -> Steps:

@@ -132,18 +132,20 @@ def test_flags_that_mean_nothing_here_are_ignored(
     assert "sync" not in vdisk.names
 
 
-@pytest.mark.parametrize("data_out", [None, b"", bytes(512), bytes(512) + NEW[:-1]])
-def test_less_data_than_both_halves_ends_the_command(
+@pytest.mark.parametrize(
+    "data_out", [None, b"", bytes(512), bytes(512) + NEW[:-1], bytes(512) + NEW + b"\0"]
+)
+def test_anything_but_both_halves_is_refused(
     vdisk: FaultyVdisk, initiator: Initiator, data_out: bytes | None
 ) -> None:
     outcome = initiator.send(cdbs.compare_and_write(0, 1), data_out)
-    assert_check_condition(outcome, "0B/4B/00")
+    assert_check_condition(outcome, "05/24/00", at=(13, 7))
     assert vdisk.log == []
 
 
-def test_data_beyond_both_halves_is_not_written(vdisk: FaultyVdisk, initiator: Initiator) -> None:
-    initiator.good(cdbs.compare_and_write(0, 1), bytes(512) + NEW + b"\xbb" * 512)
-    assert vdisk.blocks(0, 2) == NEW + bytes(512)
+def test_256_blocks_are_not_taken_for_none(vdisk: FaultyVdisk, initiator: Initiator) -> None:
+    outcome = initiator.send(cdbs.compare_and_write(0, 0), bytes(512 * 512))
+    assert_check_condition(outcome, "05/24/00", at=(13, 7))
 
 
 def test_fua_means_stable_before_good(vdisk: FaultyVdisk, initiator: Initiator) -> None:

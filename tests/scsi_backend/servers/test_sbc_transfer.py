@@ -19,8 +19,8 @@ from tests.scsi_backend.conftest import OpenFileio
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
 from tests.scsi_backend.initiator import Initiator, Outcome, assert_check_condition, connect
 
-WIDTHS = [6, 10, 12, 16]
-WIDE = [10, 12, 16]
+WIDTHS = [6, 10, 12, 16, 32]
+WIDE = [10, 12, 16, 32]
 FUA = 0x08
 DPO = 0x10
 
@@ -175,7 +175,7 @@ def test_protection_information_is_refused(
     content = vdisk.fill()
     cdb = cdbs.block(opcodes, width, 0, 1, protect << 5)
     outcome = initiator.send(cdb, b"\xaa" * 512, 512)
-    assert_check_condition(outcome, "05/24/00", at=(1, 7))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 7))
     assert vdisk.data == content
 
 

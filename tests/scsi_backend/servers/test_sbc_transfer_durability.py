@@ -13,8 +13,8 @@ from tests.scsi_backend.conftest import OpenFileio
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, ManualEngine
 from tests.scsi_backend.initiator import Outcome, assert_check_condition, connect
 
-WIDTHS = [6, 10, 12, 16]
-WIDE = [10, 12, 16]
+WIDTHS = [6, 10, 12, 16, 32]
+WIDE = [10, 12, 16, 32]
 FUA = 0x08
 DATA = b"\xaa" * 512
 GOOD = Outcome(Status.GOOD, None, b"")

@@ -16,7 +16,7 @@ from tests.scsi_backend.conftest import OpenFileio
 from tests.scsi_backend.fakes import FaultyVdisk, pattern
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
 
-WIDTHS = [10, 16]
+WIDTHS = [10, 16, 32]
 UNMAP = 0x08
 NDOB = 0x01
 ZEROS = bytes(512)
@@ -58,11 +58,11 @@ def test_block_sent_is_one_of_the_disks(block_size_bytes: int) -> None:
     vdisk = FaultyVdisk(16, block_size_bytes)
     block = pattern(7, block_size_bytes)
     initiator = connect(vdisk)
-    initiator.good(cdbs.block(cdbs.WRITE_SAME, 10, 2, 3), block + b"beyond")
+    cdb = cdbs.block(cdbs.WRITE_SAME, 10, 2, 3)
+    initiator.good(cdb, block)
     assert vdisk.blocks(2, 3) == block * 3
-    outcome = initiator.send(cdbs.block(cdbs.WRITE_SAME, 10, 2, 3), block[:-1])
-    assert_check_condition(outcome, "0B/4B/00")
-    assert_check_condition(initiator.send(cdbs.block(cdbs.WRITE_SAME, 10, 2, 3)), "0B/4B/00")
+    for sent in (block + block, block + b"\0", block[:-1], None):
+        assert_check_condition(initiator.send(cdb, sent), "05/24/00", at=(7, 7))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -106,7 +106,7 @@ def test_unmap_on_a_fully_provisioned_unit_is_refused(
     vdisk: FaultyVdisk, initiator: Initiator, width: int
 ) -> None:
     outcome = initiator.send(cdbs.block(cdbs.WRITE_SAME, width, 5, 3, UNMAP), ZEROS)
-    assert_check_condition(outcome, "05/24/00", at=(1, 3))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 3))
     assert vdisk.log == []
 
 
@@ -129,20 +129,18 @@ def test_no_data_out_buffer_is_reserved_in_the_10_byte_form(initiator: Initiator
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    ("flags", "at"),
+    ("flags", "bit"),
     [
-        (0x10, (1, 4)),
-        (0x04, (1, 2)),
-        (0x02, (1, 2)),
-        *[(protect << 5, (1, 7)) for protect in range(1, 8)],
+        (0x10, 4),
+        (0x04, 2),
+        (0x02, 2),
+        *[(protect << 5, 7) for protect in range(1, 8)],
     ],
 )
-def test_anchor_protection_and_obsolete_bits_are_refused(
-    width: int, flags: int, at: tuple[int, int]
-) -> None:
+def test_anchor_protection_and_obsolete_bits_are_refused(width: int, flags: int, bit: int) -> None:
     vdisk = FaultyVdisk(is_thin=True)
     outcome = connect(vdisk).send(cdbs.block(cdbs.WRITE_SAME, width, 5, 3, flags), ZEROS)
-    assert_check_condition(outcome, "05/24/00", at=at)
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], bit))
     assert vdisk.log == []
 
 
@@ -163,7 +161,7 @@ def test_range_past_the_end_is_refused(
     vdisk: FaultyVdisk, initiator: Initiator, width: int, lba: int, blocks: int, information: int
 ) -> None:
     outcome = initiator.send(cdbs.block(cdbs.WRITE_SAME, width, lba, blocks), PATTERN)
-    assert_check_condition(outcome, "05/21/00", at=(2, 7), information=information)
+    assert_check_condition(outcome, "05/21/00", at=cdbs.LBA_AT[width], information=information)
     assert vdisk.log == []
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""VERIFY in its three widths: BYTCHK 00b, 01b and 11b."""
+"""VERIFY and WRITE AND VERIFY in all widths, and BYTCHK."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 
 from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
+from scsi_backend.io.engine import Done
 from scsi_backend.t10.status import Status
 from tests.scsi_backend import cdbs
+from tests.scsi_backend.conftest import OpenFileio
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
 
-WIDTHS = [10, 12, 16]
+WIDTHS = [10, 12, 16, 32]
 COMPARE = 0x02
 COMPARE_EACH = 0x06
 MIB = 1 << 20
@@ -110,20 +112,20 @@ def test_verify_of_no_blocks_is_good_and_reads_nothing(
 @pytest.mark.parametrize("flags", [0, COMPARE, COMPARE_EACH])
 def test_range_past_the_end_is_refused(initiator: Initiator, width: int, flags: int) -> None:
     outcome = initiator.send(cdbs.block(cdbs.VERIFY, width, 1020, 5, flags), bytes(5 * 512))
-    assert_check_condition(outcome, "05/21/00", at=(2, 7), information=1024)
+    assert_check_condition(outcome, "05/21/00", at=cdbs.LBA_AT[width], information=1024)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bytchk_10b_is_reserved(initiator: Initiator, width: int) -> None:
     outcome = initiator.send(cdbs.block(cdbs.VERIFY, width, 0, 1, 0x04), bytes(512))
-    assert_check_condition(outcome, "05/24/00", at=(1, 2))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 2))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("protect", range(1, 8))
 def test_protection_information_is_refused(initiator: Initiator, width: int, protect: int) -> None:
     outcome = initiator.send(cdbs.block(cdbs.VERIFY, width, 0, 1, protect << 5))
-    assert_check_condition(outcome, "05/24/00", at=(1, 7))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 7))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -179,3 +181,114 @@ def test_failure_in_a_later_piece_names_its_lba() -> None:
     # The piece of 1 MiB that begins 2 MiB after LBA 100.
     assert_check_condition(outcome, "03/11/00", information=100 + 4096)
     assert vdisk.log[-1] == ("read", (100 + 4096) * 512, MIB)
+
+
+@pytest.mark.parametrize(
+    "cdb",
+    [
+        "2e000000000300000200",
+        "ae00000000030000000200 00",
+        "8e000000000000000003 00000002 0000",
+        "7f00000000000018 000c 0000 0000000000000003 0000000000000000 00000002",
+    ],
+)
+def test_written_blocks_are_stable_before_they_are_read_from_the_medium(
+    vdisk: FaultyVdisk, initiator: Initiator, cdb: str
+) -> None:
+    before, data = vdisk.fill(), b"\xaa" * 512 + b"\xbb" * 512
+    assert initiator.good(cdbs.raw(cdb), data) == b""
+    assert vdisk.data == before[: 3 * 512] + data + before[5 * 512 :]
+    assert vdisk.log == [("write", 1536, 1024), ("sync", 0, 0), ("read_medium", 1536, 1024)]
+
+
+class ForgetfulVdisk(FaultyVdisk):
+    """Inverts a byte of what it is told to keep."""
+
+    def sync(self, done: Done) -> None:
+        """See ``Vdisk.sync``."""
+        self.data[4 * 512 + 7] ^= 0xFF
+        super().sync(done)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_write_and_verify_compares_only_with_bytchk_01b(width: int) -> None:
+    initiator = connect(ForgetfulVdisk())
+    data = b"\xaa" * 1024
+    assert initiator.good(cdbs.block(cdbs.WRITE_AND_VERIFY, width, 3, 2), data) == b""
+    outcome = initiator.send(cdbs.block(cdbs.WRITE_AND_VERIFY, width, 3, 2, COMPARE), data)
+    assert_check_condition(outcome, "0E/1D/00", information=512 + 7)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("flags", [0x04, COMPARE_EACH])
+def test_write_and_verify_has_no_other_bytchk(
+    vdisk: FaultyVdisk, initiator: Initiator, width: int, flags: int
+) -> None:
+    outcome = initiator.send(cdbs.block(cdbs.WRITE_AND_VERIFY, width, 0, 1, flags), bytes(512))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 2))
+    assert vdisk.log == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("protect", [1, 7])
+def test_write_and_verify_refuses_protection_information(
+    vdisk: FaultyVdisk, initiator: Initiator, width: int, protect: int
+) -> None:
+    cdb = cdbs.block(cdbs.WRITE_AND_VERIFY, width, 0, 1, protect << 5)
+    outcome = initiator.send(cdb, bytes(512))
+    assert_check_condition(outcome, "05/24/00", at=(cdbs.FLAGS_AT[width], 7))
+    assert vdisk.log == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_write_and_verify_past_the_end_writes_nothing(
+    vdisk: FaultyVdisk, initiator: Initiator, width: int
+) -> None:
+    outcome = initiator.send(cdbs.block(cdbs.WRITE_AND_VERIFY, width, 1023, 2), bytes(1024))
+    assert_check_condition(outcome, "05/21/00", at=cdbs.LBA_AT[width], information=1024)
+    assert initiator.good(cdbs.block(cdbs.WRITE_AND_VERIFY, width, 1024, 0)) == b""
+    assert vdisk.log == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_write_and_verify_wants_all_of_its_data(
+    vdisk: FaultyVdisk, initiator: Initiator, width: int
+) -> None:
+    cdb = cdbs.block(cdbs.WRITE_AND_VERIFY, width, 0, 2)
+    assert_check_condition(initiator.send(cdb, bytes(1023)), "0B/4B/00")
+    assert vdisk.log == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "expected", "information"),
+    [
+        ("write", errno.ENOSPC, "07/27/07", None),
+        ("sync", errno.EIO, "03/03/00", 3),
+        ("read_medium", errno.EIO, "03/11/00", 3),
+    ],
+)
+def test_each_step_of_write_and_verify_can_fail(
+    vdisk: FaultyVdisk,
+    initiator: Initiator,
+    operation: str,
+    code: int,
+    expected: str,
+    information: int | None,
+) -> None:
+    vdisk.faults.errno_of[operation] = code
+    outcome = initiator.send(cdbs.block(cdbs.WRITE_AND_VERIFY, 16, 3, 2, COMPARE), bytes(1024))
+    assert_check_condition(outcome, expected, information=information)
+    assert vdisk.names[-1] == operation
+
+
+def test_write_and_verify_is_bounded_by_the_maximum_transfer() -> None:
+    initiator = connect(VdiskNullio("n", NullioAttributes(size_mb=64)))
+    outcome = initiator.send(cdbs.block(cdbs.WRITE_AND_VERIFY, 16, 0, 65537), bytes(512))
+    assert_check_condition(outcome, "05/24/00", at=(10, 7))
+
+
+def test_write_and_verify_on_a_real_file(open_fileio: OpenFileio) -> None:
+    initiator = connect(open_fileio(64 * 512))
+    data = bytes(range(256)) * 6
+    initiator.good(cdbs.block(cdbs.WRITE_AND_VERIFY, 10, 5, 3, COMPARE), data)
+    assert initiator.good(cdbs.block(cdbs.READ, 10, 5, 3), None, len(data)) == data
