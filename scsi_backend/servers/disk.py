@@ -9,11 +9,16 @@ from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.mode_state import ModeStore
 from scsi_backend.servers.reservations import PrStore
 from scsi_backend.servers.sbc_compare_and_write import COMPARE_AND_WRITE_COMMANDS
+from scsi_backend.servers.sbc_defect_data import DEFECT_DATA_COMMANDS
 from scsi_backend.servers.sbc_format import FORMAT_COMMANDS
 from scsi_backend.servers.sbc_medium import MEDIUM_COMMANDS
+from scsi_backend.servers.sbc_orwrite import ORWRITE_COMMANDS
 from scsi_backend.servers.sbc_sanitize import SANITIZE_COMMANDS
 from scsi_backend.servers.sbc_start_stop import START_STOP_COMMANDS
 from scsi_backend.servers.sbc_transfer import TRANSFER_COMMANDS
+from scsi_backend.servers.sbc_variable_length import VARIABLE_LENGTH_COMMANDS
+from scsi_backend.servers.sbc_verify import VERIFY_COMMANDS
+from scsi_backend.servers.sbc_write_atomic import WRITE_ATOMIC_COMMANDS
 from scsi_backend.servers.sbc_write_same import WRITE_SAME_COMMANDS
 from scsi_backend.servers.spc import SPC_COMMANDS
 from scsi_backend.servers.spc_alua import ALUA_COMMANDS
@@ -41,12 +46,17 @@ DISK_COMMANDS = (
     *BUFFER_COMMANDS,
     *START_STOP_COMMANDS,
     *TRANSFER_COMMANDS,
+    *VERIFY_COMMANDS,
     *MEDIUM_COMMANDS,
     *WRITE_SAME_COMMANDS,
     *COMPARE_AND_WRITE_COMMANDS,
     *FORMAT_COMMANDS,
     *SANITIZE_COMMANDS,
     *COPY_COMMANDS,
+    *ORWRITE_COMMANDS,
+    *WRITE_ATOMIC_COMMANDS,
+    *VARIABLE_LENGTH_COMMANDS,
+    *DEFECT_DATA_COMMANDS,
 )
 
 

@@ -78,8 +78,8 @@ class CommandRow:
     ``skips_attention``: SAM-5 5.14.1 exempts INQUIRY, REPORT LUNS and REQUEST SENSE from reporting
     unit attentions. ``writes_medium`` commands are refused on a read-only device or LUN.
     ``blocks_of`` tells which blocks a CDB reads or writes; commands without it are not kept waiting
-    by atomic ones. ``is_atomic`` commands run under the range lock; both are for whole opcodes, so
-    rows of one opcode agree in them. ``is_supported`` tells which devices have the command.
+    by atomic ones. It is for the whole opcode, so rows of one opcode agree in it. ``is_atomic``
+    commands run under the range lock. ``is_supported`` tells which devices have the command.
     """
 
     opcode: Opcode
@@ -158,7 +158,6 @@ class LogicalUnit:
         self._rows_by_opcode: dict[int, list[CommandRow]] = {}
         for row in rows:
             self._rows_by_opcode.setdefault(row.opcode, []).append(row)
-        self._atomic_opcodes = frozenset(row.opcode for row in rows if row.is_atomic)
         self.attention_exempt = frozenset(row.opcode for row in rows if row.skips_attention)
         self.dispatch = self._build()
         self.reservations = Reservations(lambda: self._nexuses, self.recompose_nexuses, pr_store)
@@ -177,18 +176,18 @@ class LogicalUnit:
     def _build(self) -> tuple[Execute, ...]:
         table: list[Execute] = [invalid_opcode] * 256
         for opcode, rows in self._rows_by_opcode.items():
-            execute = self._bind(rows)
-            if opcode in self._atomic_opcodes:
-                execute = partial(self.lock.run_atomic, execute)
-            table[opcode] = execute
+            table[opcode] = self._bind(rows)
         return tuple(table)
 
     def _bind(self, rows: list[CommandRow]) -> Execute:
         actions: dict[int, Execute] = {}
         for row in rows:
+            execute = row.bind(self)
+            if row.is_atomic:
+                execute = partial(self.lock.run_atomic, execute)
             if row.service_action is None:
-                return row.bind(self)
-            actions[row.service_action] = row.bind(self)
+                return execute
+            actions[row.service_action] = execute
         return _service_action_dispatch(actions)
 
     @property
@@ -275,14 +274,22 @@ class LogicalUnit:
 
     def through_lock(self, opcode: int, execute: Execute) -> Execute:
         """Return what leads a command of the table in force to the lock, if that does not."""
-        if self.lock.is_engaged or opcode in self._atomic_opcodes or opcode in NEVER_WAIT:
-            return execute
-        return partial(self.lock.admit, execute)
+        return execute if self.lock.is_engaged else self._admitting(opcode, execute)
 
     def _lay_lock(self, table: list[Execute]) -> None:
         for opcode in self._rows_by_opcode:
-            if opcode not in self._atomic_opcodes and opcode not in NEVER_WAIT:
-                table[opcode] = partial(self.lock.admit, table[opcode])
+            table[opcode] = self._admitting(opcode, table[opcode])
+
+    def _admitting(self, opcode: int, execute: Execute) -> Execute:
+        """Lead to the lock what does not go there by itself, as atomic commands do."""
+        if opcode in NEVER_WAIT:
+            return execute
+        rows = self._rows_by_opcode.get(opcode, ())
+        atomic = frozenset(row.service_action for row in rows if row.is_atomic)
+        if atomic and len(atomic) == len(rows):
+            return execute
+        admitted = partial(self.lock.admit, execute)
+        return _service_actions_instead(atomic, execute, admitted) if atomic else admitted
 
     def _task_set_of(self, command: Command) -> object:
         return self if self.control.tst == 0 else command.nexus

@@ -41,7 +41,7 @@ class TwoPorts:
         has_remote: bool = True,
         group: DeviceGroup | None = None,
     ) -> None:
-        self.vdisk = FaultyVdisk(is_thin=True)
+        self.vdisk = FaultyVdisk(is_thin=True, max_atomic_bytes=1 << 20)
         self.vdisk.has_explicit_alua = is_explicit
         self.unit = disk(self.vdisk)
         self.targets = tuple(target_of(self.unit, number) for number in (1, 2))

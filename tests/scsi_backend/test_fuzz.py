@@ -8,10 +8,12 @@ are respected, no defect shows as INTERNAL TARGET FAILURE, and the disk still wo
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from scsi_backend.t10.additional_sense import AdditionalSense
+from scsi_backend.t10.sense import SenseKey
 from scsi_backend.t10.status import Status
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.conftest import OpenFileio
@@ -23,13 +25,16 @@ BLOCKS = 64
 STATUSES = {Status.GOOD, Status.CHECK_CONDITION, Status.CONDITION_MET}
 OPCODES = (
     *(0x00, 0x03, 0x04, 0x08, 0x0A, 0x12, 0x15, 0x1A, 0x1B, 0x1C, 0x1D, 0x25, 0x28, 0x2A),
-    *(0x2F, 0x34, 0x35, 0x3B, 0x3C, 0x41, 0x42, 0x48, 0x4C, 0x4D, 0x55, 0x5A, 0xA3),
-    *(0x88, 0x89, 0x8A, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA8, 0xAA, 0xAF),
+    *(0x2E, 0x2F, 0x34, 0x35, 0x37, 0x3B, 0x3C, 0x41, 0x42, 0x48, 0x4C, 0x4D, 0x55, 0x5A),
+    *(0x7F, 0x88, 0x89, 0x8A, 0x8B, 0x8E, 0x8F, 0x90, 0x91, 0x93, 0x9C, 0x9E),
+    *(0xA0, 0xA3, 0xA8, 0xAA, 0xAE, 0xAF, 0xB7),
 )
 BLOCK_OPCODES = (
     cdbs.READ,
     cdbs.WRITE,
     cdbs.VERIFY,
+    cdbs.WRITE_AND_VERIFY,
+    cdbs.ORWRITE,
     cdbs.WRITE_SAME,
     cdbs.PRE_FETCH,
     cdbs.SYNCHRONIZE_CACHE,
@@ -55,7 +60,7 @@ def plausible(rng: random.Random) -> bytes:
     flags = rng.choice((0, 0, 0x02, 0x06, 0x08, 0x09, rng.randrange(256)))
     cdb = bytearray(cdbs.block(opcodes, width, lba, blocks, 0 if width == 6 else flags))
     if rng.random() < 0.3:
-        cdb[rng.randrange(16)] ^= 1 << rng.randrange(8)
+        cdb[rng.randrange(len(cdb))] ^= 1 << rng.randrange(8)
     return bytes(cdb)
 
 
@@ -134,9 +139,10 @@ def fuzz_one(rng: random.Random, initiator: Initiator) -> Pending:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_cdb_upsets_the_disk(seed: int, open_fileio: OpenFileio) -> None:
+def test_no_cdb_upsets_the_disk(seed: int, open_fileio: OpenFileio, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    initiator = connect(open_fileio(BLOCKS * 512, thin_provisioned="1"))
+    journal = str(tmp_path / "journal")
+    initiator = connect(open_fileio(BLOCKS * 512, thin_provisioned="1", atomic_journal=journal))
     endings: set[int] = set()
     for _ in range(COMMANDS_PER_SEED):
         pending = fuzz_one(rng, initiator)
@@ -145,7 +151,8 @@ def test_no_cdb_upsets_the_disk(seed: int, open_fileio: OpenFileio) -> None:
         assert (outcome.sense is not None) == (outcome.status == Status.CHECK_CONDITION), cdb
         if outcome.sense is not None:
             assert outcome.sense.code != AdditionalSense.INTERNAL_TARGET_FAILURE, cdb
-            assert outcome.data == b"", cdb
+            # READ DEFECT DATA in a format that is not kept brings data nevertheless.
+            assert outcome.data == b"" or outcome.sense.key == SenseKey.RECOVERED_ERROR, cdb
         endings.add(outcome.status)
     assert endings == STATUSES
     initiator.good(cdbs.TEST_UNIT_READY)

@@ -31,9 +31,11 @@ GOLDEN = """
 25 -  READ CAPACITY(10)      -
 28 -  READ(10)               -
 2A -  WRITE(10)              writes
+2E -  WRITE AND VERIFY(10)   writes
 2F -  VERIFY(10)             -
 34 -  PRE-FETCH(10)          -
 35 -  SYNCHRONIZE CACHE(10)  -
+37 -  READ DEFECT DATA(10)   -
 3B -  WRITE BUFFER           -
 3C -  READ BUFFER            -
 41 -  WRITE SAME(10)         writes
@@ -59,6 +61,12 @@ GOLDEN = """
 5F 05 PERSISTENT RESERVE OUT -
 5F 06 PERSISTENT RESERVE OUT -
 5F 07 PERSISTENT RESERVE OUT -
+7F 09 READ(32)               -
+7F 0A VERIFY(32)             -
+7F 0B WRITE(32)              writes
+7F 0C WRITE AND VERIFY(32)   writes
+7F 0D WRITE SAME(32)         writes
+7F 0F WRITE ATOMIC(32)       writes
 83 00 EXTENDED COPY LID1     -
 84 00 RECEIVE COPY RESULTS COPY STATUS LID1 -
 84 03 RECEIVE COPY RESULTS OPERATING PARAMETERS -
@@ -66,10 +74,13 @@ GOLDEN = """
 88 -  READ(16)               -
 89 -  COMPARE AND WRITE      writes
 8A -  WRITE(16)              writes
+8B -  ORWRITE(16)            writes
+8E -  WRITE AND VERIFY(16)   writes
 8F -  VERIFY(16)             -
 90 -  PRE-FETCH(16)          -
 91 -  SYNCHRONIZE CACHE(16)  -
 93 -  WRITE SAME(16)         writes
+9C -  WRITE ATOMIC(16)       writes
 9E 10 READ CAPACITY(16)      -
 9E 12 GET LBA STATUS         -
 A0 -  REPORT LUNS            exempt
@@ -79,7 +90,9 @@ A3 0D REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS -
 A4 0A SET TARGET PORT GROUPS -
 A8 -  READ(12)               -
 AA -  WRITE(12)              writes
+AE -  WRITE AND VERIFY(12)   writes
 AF -  VERIFY(12)             -
+B7 -  READ DEFECT DATA(12)   -
 """
 
 
@@ -93,10 +106,25 @@ def golden_rows() -> list[tuple[int, int | None, str, str]]:
     return rows
 
 
+def cdb_of(opcode: int, action: int | None) -> bytes:
+    """A CDB of zeros with an opcode and a service action, which 7Fh has in byte 9."""
+    cdb = bytearray(32)
+    cdb[0] = opcode
+    cdb[9 if opcode == 0x7F else 1] = action or 0
+    return bytes(cdb)
+
+
+def every_disk(*, read_only: bool = False) -> FaultyVdisk:
+    """A disk with all that is not on every disk."""
+    vdisk = FaultyVdisk(is_thin=True, max_atomic_bytes=1 << 20, read_only=read_only)
+    vdisk.has_explicit_alua = True
+    return vdisk
+
+
 def test_rows_equal_the_golden_list() -> None:
     found = []
     for row in DISK_COMMANDS:
-        name = opcode_text(bytes((row.opcode, row.service_action or 0)))
+        name = opcode_text(cdb_of(row.opcode, row.service_action))
         flag = "exempt" if row.skips_attention else "writes" if row.writes_medium else "-"
         found.append((int(row.opcode), row.service_action, name, flag))
     assert len(found) == len(set(found))
@@ -105,9 +133,7 @@ def test_rows_equal_the_golden_list() -> None:
 
 @pytest.fixture
 def initiator() -> Initiator:
-    vdisk = FaultyVdisk(is_thin=True)
-    vdisk.has_explicit_alua = True
-    return connect(vdisk)
+    return connect(every_disk())
 
 
 @pytest.mark.parametrize("opcode", range(256))
@@ -132,6 +158,30 @@ def test_service_action_is_known_exactly_if_it_is_in_the_golden_list(
         assert_check_condition(outcome, "05/24/00", at=(1, 4))
 
 
+@pytest.mark.parametrize("action", range(0x18))
+def test_variable_length_action_is_known_exactly_if_it_is_in_the_golden_list(
+    initiator: Initiator, action: int
+) -> None:
+    outcome = initiator.send(cdb_of(0x7F, action))
+    # Known ones miss the additional CDB length.
+    known = action in {row[1] for row in golden_rows() if row[0] == 0x7F}
+    assert_check_condition(outcome, "05/24/00", at=(7, 7) if known else (8, 7))
+
+
+@pytest.mark.parametrize(
+    ("cdb", "sense"),
+    [
+        (cdb_of(0x42, None), "05/20/00"),
+        (cdb_of(0x9C, None), "05/20/00"),
+        (cdb_of(0x7F, 0x0F), "05/24/00"),
+    ],
+    ids=["UNMAP", "WRITE ATOMIC(16)", "WRITE ATOMIC(32)"],
+)
+def test_what_a_disk_cannot_do_is_not_among_its_commands(cdb: bytes, sense: str) -> None:
+    at = (8, 7) if cdb[0] == 0x7F else (0, None)
+    assert_check_condition(connect(FaultyVdisk()).send(cdb), sense, at=at)
+
+
 def test_reserved_bits_beside_the_service_action_are_ignored(initiator: Initiator) -> None:
     assert len(initiator.good(cdbs.raw("9ef00000000000000000000000200000"), None, 32)) == 32
 
@@ -140,9 +190,9 @@ def test_reserved_bits_beside_the_service_action_are_ignored(initiator: Initiato
 def test_read_only_medium_refuses_exactly_the_writing_commands(
     row: tuple[int, int | None, str, str],
 ) -> None:
-    vdisk = FaultyVdisk(is_thin=True, read_only=True)
+    vdisk = every_disk(read_only=True)
     before = vdisk.fill()
-    cdb = bytes((row[0], row[1] or 0)).ljust(16, b"\0")
+    cdb = cdb_of(row[0], row[1])
     outcome = connect(vdisk).send(cdb, b"\xaa" * (128 << 10), 128 << 10)
     if row[3] == "writes":
         assert_check_condition(outcome, "07/27/00")
