@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from scsi_backend.servers.command import CheckCondition, Command, Nexus
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
+from scsi_backend.servers.vital_product_data import THRESHOLD_SET_SHIFT
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import mode_pages, sense
 from scsi_backend.t10.mode_pages import ModeHeader, ModePage, PageControl
@@ -23,10 +24,14 @@ from scsi_backend.t10.vpd import ROTATION_RATE_RPM
 
 @dataclass(frozen=True, slots=True)
 class ModePageRow:
-    """A page: its bytes with what can be changed left zero, and what can be changed."""
+    """A page: its bytes with what can be changed left zero, and what can be changed.
+
+    Units that it ``applies`` not to do not have it.
+    """
 
     build: Callable[[LogicalUnit], bytes]
     parameters: Sequence[Parameter] = ()
+    applies: Callable[[LogicalUnit], bool] = lambda unit: True
 
     def with_values(self, unit: LogicalUnit, values: ModeValues) -> bytes:
         """The page as MODE SENSE shows it, with PS set if it can be saved."""
@@ -57,10 +62,12 @@ def _may_change(unit: LogicalUnit, nexus: Nexus, parameter: Parameter) -> bool:
     return not nexus.is_read_only and (parameter.name != "wce" or unit.vdisk.needs_sync)
 
 
+def _has_threshold(unit: LogicalUnit) -> bool:
+    return unit.vdisk.soft_threshold_bytes > 0
+
+
 def _error_recovery(unit: LogicalUnit) -> bytes:
-    return mode_pages.read_write_error_recovery_page(
-        reports_thresholds=unit.vdisk.is_thin_provisioned
-    )
+    return mode_pages.read_write_error_recovery_page(reports_thresholds=_has_threshold(unit))
 
 
 def _format_device(unit: LogicalUnit) -> bytes:
@@ -78,6 +85,11 @@ def _geometry(unit: LogicalUnit) -> bytes:
 
 def _control(unit: LogicalUnit) -> bytes:
     return mode_pages.control_page(tst=unit.control.tst)
+
+
+def _provisioning(unit: LogicalUnit) -> bytes:
+    count = unit.vdisk.soft_threshold_bytes >> THRESHOLD_SET_SHIFT
+    return mode_pages.logical_block_provisioning_page(threshold_count=count)
 
 
 # By code and subpage code, ascending.
@@ -99,8 +111,17 @@ MODE_PAGES: Mapping[tuple[int, int], ModePageRow] = MappingProxyType(
         (ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL, 0): ModePageRow(
             lambda unit: mode_pages.informational_exceptions_control_page()
         ),
+        (
+            ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL,
+            mode_pages.LOGICAL_BLOCK_PROVISIONING_SUBPAGE,
+        ): ModePageRow(_provisioning, applies=_has_threshold),
     }
 )
+
+
+def mode_page_rows(unit: LogicalUnit) -> Mapping[tuple[int, int], ModePageRow]:
+    """The rows of a unit's pages, in their order."""
+    return {key: row for key, row in MODE_PAGES.items() if row.applies(unit)}
 
 
 def mode_sense_6(unit: LogicalUnit, command: Command) -> None:
@@ -136,7 +157,7 @@ def _mode_pages(unit: LogicalUnit, command: Command) -> bytes:
     control = PageControl(fields.PAGE_CONTROL.read(command.cdb))
     if control is PageControl.SAVED and not unit.modes.can_save:
         raise CheckCondition(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
-    rows = _rows(command.cdb)
+    rows = _rows(mode_page_rows(unit), command.cdb)
     if control is PageControl.CHANGEABLE:
         return b"".join(row.changeable(unit, command.nexus) for row in rows)
     values = {
@@ -147,16 +168,16 @@ def _mode_pages(unit: LogicalUnit, command: Command) -> bytes:
     return b"".join(row.with_values(unit, values) for row in rows)
 
 
-def _rows(cdb: bytes) -> list[ModePageRow]:
-    """The pages that a CDB asks for."""
+def _rows(pages: Mapping[tuple[int, int], ModePageRow], cdb: bytes) -> list[ModePageRow]:
+    """Those of a unit's pages that a CDB asks for."""
     code, subpage = fields.MODE_PAGE_CODE.read(cdb), fields.SUBPAGE_CODE.read(cdb)
-    of_code = [key for key in MODE_PAGES if code in (key[0], ModePage.ALL)]
+    of_code = [key for key in pages if code in (key[0], ModePage.ALL)]
     if not of_code:
         raise CheckCondition(fields.MODE_PAGE_CODE.invalid())
     found = [key for key in of_code if subpage in (key[1], mode_pages.ALL_SUBPAGES)]
     if not found or (code == ModePage.ALL and subpage not in (0, mode_pages.ALL_SUBPAGES)):
         raise CheckCondition(fields.SUBPAGE_CODE.invalid())
-    return [MODE_PAGES[key] for key in found]
+    return [pages[key] for key in found]
 
 
 def _row(opcode: Opcode, function: Callable[[LogicalUnit, Command], None]) -> CommandRow:

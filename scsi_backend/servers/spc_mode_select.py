@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from scsi_backend.servers.command import CheckCondition, Command, Nexus
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.sbc_transfer import data_out_exactly
-from scsi_backend.servers.spc_mode import MODE_PAGES, ModePageRow
+from scsi_backend.servers.spc_mode import ModePageRow, mode_page_rows
 from scsi_backend.servers.steps import run_steps
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import mode_pages, sense
@@ -120,9 +120,10 @@ def _checked_pages(
     unit: LogicalUnit, nexus: Nexus, data: bytes, position: int
 ) -> Mapping[str, int]:
     """Check the pages from ``position`` on; return the changeable parameters that they have."""
+    pages = mode_page_rows(unit)
     found: dict[str, int] = {}
     while position < len(data):
-        row = _row_at(data, position)
+        row = _row_at(pages, data, position)
         current = row.with_values(unit, unit.modes.current)
         page = data[position : position + len(current)]
         _check_length(page, current, position)
@@ -133,15 +134,17 @@ def _checked_pages(
     return found
 
 
-def _row_at(data: bytes, position: int) -> ModePageRow:
+def _row_at(
+    pages: Mapping[tuple[int, int], ModePageRow], data: bytes, position: int
+) -> ModePageRow:
     code = data[position] & _PAGE_CODE_BITS
     subpage = 0
     if data[position] & mode_pages.SPF_BIT:
         if position + 1 == len(data):
             raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
         subpage = data[position + 1]
-    row = MODE_PAGES.get((code, subpage))
-    if row is None and not any(known == code for known, _ in MODE_PAGES):
+    row = pages.get((code, subpage))
+    if row is None and not any(known == code for known, _ in pages):
         raise CheckCondition(invalid_field_in_parameter_list(position, 5))
     # The form without subpage is for subpage zero only.
     if row is None or (data[position] & mode_pages.SPF_BIT and not subpage):

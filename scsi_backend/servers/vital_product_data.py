@@ -122,8 +122,8 @@ def _characteristics(unit: LogicalUnit, nexus: Nexus) -> bytes:
     )
 
 
-# Thresholds count sets of a mebibyte.
-_THRESHOLD_SET_SHIFT = 20
+# Thresholds count sets of a mebibyte: this is the binary logarithm of its bytes.
+THRESHOLD_SET_SHIFT = 20
 
 
 def _provisioning(unit: LogicalUnit, nexus: Nexus) -> bytes:
@@ -134,7 +134,7 @@ def _provisioning(unit: LogicalUnit, nexus: Nexus) -> bytes:
         reads_zeros=True,
         is_thin=True,
         threshold_exponent=(
-            _THRESHOLD_SET_SHIFT - unit.block_shift if unit.vdisk.soft_threshold_bytes else 0
+            THRESHOLD_SET_SHIFT - unit.block_shift if unit.vdisk.soft_threshold_bytes else 0
         ),
     ).serialize()
 

@@ -33,6 +33,7 @@ class ModePage(IntEnum):
 
 
 CONTROL_EXTENSION_SUBPAGE: Final = 0x01
+LOGICAL_BLOCK_PROVISIONING_SUBPAGE: Final = 0x02
 # Stands for all subpages of a page.
 ALL_SUBPAGES: Final = 0xFF
 
@@ -120,6 +121,23 @@ def control_extension_page() -> bytes:
 def informational_exceptions_control_page() -> bytes:
     """Page 1Ch, 12 bytes (SPC-5 7.5.12): DEXCPT, since there are none to report."""
     return page(ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL, b"\x08" + bytes(9))
+
+
+# Of the Logical Block Provisioning log page: what an armed decreasing threshold is about.
+_AVAILABLE_LBA_MAPPING_RESOURCE: Final = 0x01
+
+
+def logical_block_provisioning_page(*, threshold_count: int) -> bytes:
+    """Subpage 1Ch/02h, 24 bytes (SBC-4 6.5.9): one soft threshold, of which every nexus is told.
+
+    It is reached when no more than so many threshold sets are available (VPD B2h).
+    """
+    descriptor = struct.pack(">BBxxI", 0x80, _AVAILABLE_LBA_MAPPING_RESOURCE, threshold_count)
+    return subpage(
+        ModePage.INFORMATIONAL_EXCEPTIONS_CONTROL,
+        LOGICAL_BLOCK_PROVISIONING_SUBPAGE,
+        bytes(12) + descriptor,
+    )
 
 
 @dataclass(frozen=True, slots=True)

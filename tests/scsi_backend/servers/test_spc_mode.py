@@ -111,10 +111,48 @@ def test_pages_follow_the_attributes(words: dict[str, str], code: str, golden: s
     assert initiator.good(cdbs.raw(f"1a08{code}00ff00"), None, 255).hex()[8:] == golden
 
 
-def test_a_thin_disk_reports_its_thresholds() -> None:
+# A decreasing soft threshold of 1024 sets of available LBA mapping resource, for all nexuses.
+PROVISIONING = "5c020014" + "00" * 12 + "80010000" + "00000400"
+
+
+@pytest.fixture
+def thin() -> Initiator:
+    """An initiator of a thin disk with a threshold of 1024 MiB."""
+    vdisk = FaultyVdisk(is_thin=True)
+    vdisk.soft_threshold_bytes = 1 << 30
+    return connect(vdisk)
+
+
+@pytest.mark.parametrize(
+    ("page", "golden"),
+    [
+        # LBPERE.
+        ("0100", "010a" + "00" * 5 + "80" + "00" * 4),
+        ("1c02", PROVISIONING),
+        ("1cff", EXCEPTIONS + PROVISIONING),
+        ("5c02", "5c020014" + "00" * 20),
+        ("9c02", PROVISIONING),
+    ],
+)
+def test_a_disk_with_a_threshold_has_pages_that_tell_of_it(
+    thin: Initiator, page: str, golden: str
+) -> None:
+    assert thin.good(cdbs.raw(f"1a08{page}ff00"), None, 255).hex()[8:] == golden
+
+
+def test_threshold_cannot_be_changed(thin: Initiator) -> None:
+    page = bytes.fromhex(PROVISIONING)
+    assert thin.good(cdbs.raw("151000001c00"), bytes(4) + page) == b""
+    changed = page[:-1] + b"\x01"
+    outcome = thin.send(cdbs.raw("151000001c00"), bytes(4) + changed)
+    assert_check_condition(outcome, "05/26/00", at=(27, 0), in_cdb=False)
+
+
+def test_a_thin_disk_without_a_threshold_tells_of_none() -> None:
     initiator = connect(FaultyVdisk(is_thin=True))
-    data = initiator.good(cdbs.raw("1a080100ff00"), None, 255)
-    assert data.hex()[8:] == "010a" + "00" * 5 + "80" + "00" * 4
+    assert initiator.good(cdbs.raw("1a080100ff00"), None, 255).hex()[8:] == RECOVERY
+    outcome = initiator.send(cdbs.raw("1a081c02ff00"), None, 255)
+    assert_check_condition(outcome, "05/24/00", at=(3, 7))
 
 
 @pytest.mark.parametrize("is_lun", [True, False], ids=["LUN", "device"])

@@ -19,6 +19,11 @@ GOLDEN = [
     ),
     (mode_pages.disconnect_reconnect_page(), "020e" + "00" * 14),
     (
+        # Enabled, soft, decreasing; available LBA mapping resource.
+        mode_pages.logical_block_provisioning_page(threshold_count=0x01020304),
+        "5c020014" + "00" * 12 + "80" + "01" + "0000" + "01020304",
+    ),
+    (
         # Sectors per track 56, bytes per sector, interleave 1, HSEC.
         mode_pages.format_device_page(block_size_bytes=512, is_removable=False),
         "0316" + "00" * 8 + "0038" + "0200" + "0001" + "00000000" + "40" + "000000",
