@@ -62,9 +62,13 @@ setup-test: test-packages setup-dev
 run: setup ## serve a 1 GiB sparse disk kept under var/ (AOE_IF=eth0 adds AoE)
 	$(BIN)/scst-bridge demo --directory var $(if $(AOE_IF),--aoe-interface $(AOE_IF))
 
+# Two, because a virtual machine or a daemon and its client fill two processors. Files are taken in
+# the order of tests/conftest.py. Without -n pytest runs everything in one process.
+TEST_WORKERS := 2
+
 .PHONY: test
-test: setup-test ## run every test
-	$(BIN)/python -m pytest
+test: setup-test ## run every test (TEST_WORKERS=0: in one process)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 FUZZ_STREAMS := 1000000
 FUZZ_CONNECTIONS := 20000
