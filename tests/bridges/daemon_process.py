@@ -221,6 +221,17 @@ class _LocalDisk(Disk):
         self._client.close()
 
 
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A TCP port of 127.0.0.1 that a daemon may listen on, and nobody else is given meanwhile."""
+    with socket.socket() as sock:
+        # Both that hold the port must say so for the second one to be let in.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        yield port
+
+
 def configure(folder: Path, *sections: str, image: Path | None = None) -> Path:
     """Write a configuration with the disk ``d`` (line 3 names its file) and these sections."""
     filename = image or folder / "disk.img"

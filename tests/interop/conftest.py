@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bridges.daemon_process import DaemonProcess, daemon
+from tests.bridges.daemon_process import DaemonProcess, daemon, reserved_port
 from tests.interop.doors import DISK_BYTES, NbdDoor, NbdkitProcess, Tools, configuration
 
 DOORS = ("daemon-unix", "daemon-tcp", "plugin-file", "plugin-daemon")
@@ -55,12 +54,10 @@ def _make_image(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def nbd_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def nbd_port() -> Iterator[int]:
+    """A TCP port for the daemon."""
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

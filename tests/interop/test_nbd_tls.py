@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridges.certificates import DAY, Authority, Identity, write_client, write_server
-from tests.bridges.daemon_process import DaemonProcess, configure, daemon, until
+from tests.bridges.daemon_process import DaemonProcess, configure, daemon, reserved_port, until
 from tests.interop.doors import MIB, PYTHON, TOOL_TIMEOUT_S, Tools, program
 
 SIZE = 16 * MIB
@@ -87,16 +86,6 @@ class Site:
         return words in self.process.errors
 
 
-def _free_ports() -> dict[str, int]:
-    """Ports that were free a moment ago."""
-    with ExitStack() as stack:
-        ports = {}
-        for mode in MODES:
-            sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            ports[mode] = sock.getsockname()[1]
-        return ports
-
-
 def _section(folder: Path, ports: dict[str, int]) -> str:
     listens = "".join(
         f"listen 127.0.0.1:{port} {{\ntls {mode}\n}}\n" for mode, port in ports.items()
@@ -108,10 +97,12 @@ def _section(folder: Path, ports: dict[str, int]) -> str:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A daemon with a disk of random data; it must end well, whatever its clients did."""
-    authority, ports = Authority(), _free_ports()
+    authority = Authority()
     write_server(tmp_path / "server", authority)
     (tmp_path / "disk.img").write_bytes(random.Random(8).randbytes(SIZE))
-    with daemon(configure(tmp_path, _section(tmp_path, ports))) as process:
+    with ExitStack() as stack:
+        ports = {mode: stack.enter_context(reserved_port()) for mode in MODES}
+        process = stack.enter_context(daemon(configure(tmp_path, _section(tmp_path, ports))))
         yield Site(process, tmp_path, authority, ports)
         assert process.stop(signal.SIGTERM) == 0, process.errors
         assert "Traceback" not in process.errors, process.errors
