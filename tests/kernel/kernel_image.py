@@ -8,6 +8,7 @@ booting must not live here.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
@@ -66,17 +67,18 @@ def newest_release() -> str:
 def obtain_kernel(cache: Path) -> KernelImage:
     """Return Debian's newest kernel out of `cache`, downloading it when it is not there.
 
+    Whoever comes while another process downloads waits for it: apt-get works for one at a time.
     Raises `HostToolError` when the package cannot be had or unpacked.
     """
     release = newest_release()
     root = cache / release
-    if not root.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="incomplete-", dir=cache) as scratch:
-            unpacked = unpack(release, Path(scratch))
-            # A run beside this one may have been quicker; its folder is as good as ours.
-            if not root.exists():
-                unpacked.rename(root)
+    cache.mkdir(parents=True, exist_ok=True)
+    # The lock goes with the file, and so with the process.
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            with tempfile.TemporaryDirectory(prefix="incomplete-", dir=cache) as scratch:
+                unpack(release, Path(scratch)).rename(root)
     return KernelImage(release, root)
 
 
