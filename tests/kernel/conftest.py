@@ -8,6 +8,7 @@ folder that goes with the session; a failure quotes what it needs of it.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.host_tools import run_tool
 from tests.kernel.kernel_image import KernelImage, default_cache, obtain_kernel
 from tests.kernel.steps import Steps
-from tests.kernel.vm import GuestError, describe, run_guest
+from tests.kernel.vm import CHECKOUT, GuestError, describe, run_guest
 
 GUEST = Path(__file__).resolve().parent / "guest"
 # The guest sees the host's root, so its programs must be installed here too.
@@ -52,7 +54,17 @@ def kernel() -> KernelImage:
     missing = [program for program in PROGRAMS if shutil.which(program, path=PATH) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+    compile_packages()
     return obtain_kernel(default_cache())
+
+
+def compile_packages() -> None:
+    """Write the bytecode of what the guest runs, which sees this tree but cannot write to it.
+
+    Without it each daemon compiles itself first, which an emulated processor takes a minute for.
+    """
+    folders = [str(CHECKOUT / package) for package in ("bridges", "scsi_backend")]
+    run_tool([sys.executable, "-m", "compileall", "-q", *folders])
 
 
 @pytest.fixture(scope="session")
