@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -17,13 +17,25 @@ from tests.bench.processes import ServerError
 from tests.interop.netns import Network
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt as it usually does; workers of pytest ignore it.
+
+    They have other threads, too, so a test must send the signal to its own.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_signal_comes_when_the_block_is_left() -> None:
     reached = False
 
     def interrupted() -> None:
         nonlocal reached
         with undisturbed():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             reached = True
 
     with pytest.raises(KeyboardInterrupt):
@@ -56,13 +68,14 @@ def test_network_that_is_not_allowed_is_an_error(monkeypatch: pytest.MonkeyPatch
         pass
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_network_is_gone_after_an_interrupt() -> None:
     names: list[str] = []
 
     def interrupted() -> None:
         with link(9000) as network:
             names.extend(host.namespace for host in (network.target, network.client))
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     try:
         with pytest.raises(KeyboardInterrupt):
