@@ -23,7 +23,6 @@ from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import sense
 from scsi_backend.t10.cdb import RANGE_10, RANGE_16, BlockRange
 from scsi_backend.t10.opcodes import Opcode, ServiceActionIn16
-from scsi_backend.t10.status import Status
 
 # SCST reports 4 KiB physical blocks: what the page cache reads and writes at least.
 _PHYSICAL_BLOCK_BYTES = 4096
@@ -88,21 +87,21 @@ def flush(unit: LogicalUnit, command: Command, lba: int, *, is_immediate: bool) 
 
 
 def _pre_fetch(where: BlockRange, unit: LogicalUnit, command: Command) -> None:
-    """PRE-FETCH (SBC-4 5.13): CONDITION MET if the range fits what is fetched, GOOD if not.
+    """PRE-FETCH (SBC-4 5.13): GOOD, since the page cache may let go of any block at any time.
 
-    Without IMMED the blocks are read before that is said, and a block that cannot be is an error.
+    CONDITION MET would say that all of them are there, and is an error to programs that use Linux's
+    SG_IO. Without IMMED the blocks are read, and a block that cannot be is an error.
     """
     cdb = command.cdb
     lba, blocks = where.unpack(cdb)
     check_range(unit, where, lba, blocks)
     start_bytes = lba << unit.block_shift
-    wanted_bytes = (blocks or unit.block_count - lba) << unit.block_shift
-    length_bytes = min(wanted_bytes, _MAX_PRE_FETCH_BYTES)
-    status = Status.CONDITION_MET if length_bytes == wanted_bytes else Status.GOOD
+    blocks = blocks or unit.block_count - lba
+    length_bytes = min(blocks << unit.block_shift, _MAX_PRE_FETCH_BYTES)
     if fields.IMMED.read(cdb):
-        unit.vdisk.read_ahead(start_bytes, length_bytes, lambda result: command.complete(status))
+        unit.vdisk.read_ahead(start_bytes, length_bytes, lambda result: command.complete())
     else:
-        run_steps(command, _fetch(unit, start_bytes, length_bytes), status)
+        run_steps(command, _fetch(unit, start_bytes, length_bytes))
 
 
 def _fetch(unit: LogicalUnit, start_bytes: int, length_bytes: int) -> Steps:

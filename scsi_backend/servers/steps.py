@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 Steps = Generator[Callable[[Done], None], int, None]
 
 
-def run_steps(command: Command, steps: Steps, status: Status = Status.GOOD) -> None:
-    """Run ``steps`` to their end, then complete the command with ``status``.
+def run_steps(command: Command, steps: Steps) -> None:
+    """Run ``steps`` to their end, then complete the command with GOOD.
 
     A ``CheckCondition`` raised by the generator ends it with that sense data instead, an
     ``OtherStatus`` with that status, and an error in the generator with INTERNAL TARGET FAILURE.
@@ -31,7 +31,7 @@ def run_steps(command: Command, steps: Steps, status: Status = Status.GOOD) -> N
 
     def ended(failure: Sense | None) -> None:
         if failure is None:
-            command.complete(status)
+            command.complete()
         else:
             command.check_condition(failure)
 
