@@ -2,13 +2,13 @@
 """The file in which persistent reservations outlive the daemon (APTPL), in SCST's pr_state words.
 
     version 1
-    generation 7
     reservation 05 00                        type and scope, in hex; without one, no such line
     registrant 1 00000000deadbeef 1 36 05..  relative target port, key, whether it is a holder,
                                              length of the TransportID and the TransportID in hex
     crc32 12345678                           of all that is before
 
-A state that is not to persist is stored as one without registrants.
+A state that is not to persist is stored as one without registrants. PRGENERATION is zero after
+power on (SPC-4 6.15.2).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _VERSION: Final = "version 1"
 _CHECKSUM: Final = "crc32 "
 _MAX_KEY: Final = (1 << 64) - 1
+_MAX_PORT: Final = (1 << 16) - 1
 
 
 class ReservationFile:
@@ -71,7 +72,7 @@ class ReservationFile:
             if not self._is_there:
                 done(0)
                 return
-            state = PrState(state.generation)
+            state = PrState()
         data = serialize(state)
 
         def store() -> int:
@@ -97,7 +98,6 @@ def serialize(state: PrState) -> bytes:
 
 def _lines(state: PrState) -> Iterator[str]:
     yield _VERSION
-    yield f"generation {state.generation}"
     if state.reservation is not None:
         yield f"reservation {state.reservation.type:02x} {SCOPE_LOGICAL_UNIT:02x}"
     for nexus, key in state.registrants.items():
@@ -127,7 +127,7 @@ def parse(data: bytes) -> PrState:
             if is_holder:
                 holders.append(nexus)
     kinds = [_type(line) for line in words if line[:1] == ["reservation"]]
-    state = PrState(_generation(words), MappingProxyType(registrants), persists=bool(registrants))
+    state = PrState(registrants=MappingProxyType(registrants), persists=bool(registrants))
     if kinds:
         is_everybodys = kinds[0].is_all_registrants
         if not is_everybodys and len(holders) != 1:
@@ -140,13 +140,6 @@ def parse(data: bytes) -> PrState:
     return state
 
 
-def _generation(lines: list[list[str]]) -> int:
-    for line in lines:
-        if len(line) == 2 and line[0] == "generation":
-            return int(line[1])
-    raise ValueError("expected a line 'generation'")
-
-
 def _type(line: list[str]) -> ReservationType:
     if len(line) != 3:
         raise ValueError("reservation: expected type and scope")
@@ -156,8 +149,9 @@ def _type(line: list[str]) -> ReservationType:
 def _registrant(line: list[str]) -> tuple[ItNexusId, int, bool]:
     if len(line) != 6:
         raise ValueError("registrant: expected port, key, holder, length and TransportID")
-    name, key = bytes.fromhex(line[5]), int(line[2], 16)
-    parsed = parse_transport_id(name)
-    if parsed is None or parsed[1] != len(name) or not 0 < key <= _MAX_KEY:
-        raise ValueError("registrant: expected a key and a TransportID")
-    return ItNexusId(name, int(line[1])), key, line[3] == "1"
+    name, key, port = bytes.fromhex(line[5]), int(line[2], 16), int(line[1])
+    if parse_transport_id(name) != (name, len(name)):
+        raise ValueError("registrant: expected a TransportID")
+    if not (0 < key <= _MAX_KEY and 0 < port <= _MAX_PORT):
+        raise ValueError("registrant: expected a key and a relative target port")
+    return ItNexusId(name, port), key, line[3] == "1"

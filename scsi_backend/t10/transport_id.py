@@ -18,6 +18,8 @@ _FORMAT_AND_PROTOCOL_BITS: Final = 0xCF
 _HEADER_BYTES: Final = 4
 # RFC 7143 4.2.7.2.
 _MAX_NAME_BYTES: Final = 223
+# With the NUL behind the name.
+MAX_TRANSPORT_ID_BYTES: Final = _HEADER_BYTES + _MAX_NAME_BYTES + 1
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-.:")
 # SPC-5 7.6.4.6: ADDITIONAL LENGTH is at least 20, and a multiple of four.
 _MIN_ADDITIONAL_BYTES: Final = 20
@@ -29,30 +31,35 @@ def transport_id(initiator_name: str) -> bytes:
     if len(name) > _MAX_NAME_BYTES:
         digest = hashlib.sha256(initiator_name.encode()).hexdigest()
         name = name[: _MAX_NAME_BYTES - len(digest) - 1] + ":" + digest
-    data = name.encode() + b"\0"
-    length = max(_MIN_ADDITIONAL_BYTES, len(data) + 3 & ~3)
-    return struct.pack(">BBH", _PROTOCOL_ISCSI, 0, length) + data.ljust(length, b"\0")
+    return _packed(name.encode())
+
+
+def _packed(name: bytes) -> bytes:
+    length = max(_MIN_ADDITIONAL_BYTES, len(name) + 4 & ~3)
+    return struct.pack(">BBH", _PROTOCOL_ISCSI, 0, length) + name.ljust(length, b"\0")
 
 
 def _escaped(byte: int) -> str:
     return chr(byte) if byte in _PLAIN else f"%{byte:02X}"
 
 
-def parse_transport_id(data: bytes) -> tuple[bytes, int] | None:
-    """Return the TransportID that begins here and its length in bytes; None for any other kind.
+def parse_transport_id(data: bytes, start: int = 0) -> tuple[bytes, int] | None:
+    """Return the TransportID that begins there and its length in bytes; None for any other kind.
 
-    iSCSI TransportIDs without a session identifier (format 00b) are known.
+    iSCSI TransportIDs without a session identifier (format 00b) are known. One with more padding
+    than it needs is returned without, since it names the same initiator port.
     """
-    if len(data) < _HEADER_BYTES or data[0] & _FORMAT_AND_PROTOCOL_BITS != _PROTOCOL_ISCSI:
+    header = data[start : start + _HEADER_BYTES]
+    if len(header) < _HEADER_BYTES or header[0] & _FORMAT_AND_PROTOCOL_BITS != _PROTOCOL_ISCSI:
         return None
-    length = int.from_bytes(data[2:4], "big")
-    end = _HEADER_BYTES + length
-    name, _, padding = data[_HEADER_BYTES:end].partition(b"\0")
+    length = int.from_bytes(header[2:], "big")
+    end = start + _HEADER_BYTES + length
+    name, _, padding = data[start + _HEADER_BYTES : end].partition(b"\0")
     if length < _MIN_ADDITIONAL_BYTES or length % 4 or end > len(data):
         return None
-    if not name or len(name) == length or any(padding):
+    if not 0 < len(name) <= min(_MAX_NAME_BYTES, length - 1) or any(padding):
         return None
-    return data[:end], end
+    return _packed(name), end - start
 
 
 def transport_id_text(data: bytes) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
-from scsi_backend.io.engine import Engine, WholeEngine
+from scsi_backend.io.engine import WholeEngine
 from scsi_backend.io.sgv import SgvCache
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
@@ -42,8 +42,8 @@ class Backend:
         self.sgv = SgvCache()
         self._devices: dict[str, LogicalUnit] = {}
         self._targets: dict[tuple[str, str], Target] = {}
-        # Whose device each mode pages file is.
-        self._mode_pages_files: dict[Path, str] = {}
+        # Whose device each file of saved state is.
+        self._state_files: dict[Path, str] = {}
         self._device_groups: dict[str, DeviceGroup] = {}
 
     @property
@@ -69,31 +69,32 @@ class Backend:
         if name in self._devices:
             raise TargetError(f"device {name} exists already")
         engine = self.engine.for_device()
-        store = self._mode_store(attributes, engine)
+        modes_path, pr_path = self._state_paths(name, attributes)
+        mode_store = None if modes_path is None else ModePagesFile(modes_path, engine)
         vdisk = HANDLERS[handler].open(name, attributes, engine)
         try:
-            unit = disk(vdisk, store, self._pr_store(name, attributes, engine))
+            unit = disk(vdisk, mode_store, ReservationFile(pr_path, engine))
         except BaseException:
             vdisk.close()
             raise
         self._devices[name] = unit
-        if store is not None:
-            self._mode_pages_files[store.path] = name
+        for path in (modes_path, pr_path):
+            if path is not None:
+                self._state_files[path] = name
         return unit
 
-    def _mode_store(self, attributes: VdiskAttributes, engine: Engine) -> ModePagesFile | None:
-        if attributes.mode_pages_file is None:
-            return None
-        path = Path(attributes.mode_pages_file).resolve()
-        owner = self._mode_pages_files.get(path)
-        if owner is not None:
-            message = f"expected a file of its own, not that of device {owner}"
-            raise OSError(errno.EBUSY, message, str(path))
-        return ModePagesFile(path, engine)
-
-    def _pr_store(self, name: str, attributes: VdiskAttributes, engine: Engine) -> ReservationFile:
-        given = attributes.pr_file_name
-        return ReservationFile(_PR_FOLDER / name if given is None else Path(given), engine)
+    def _state_paths(self, name: str, attributes: VdiskAttributes) -> tuple[Path | None, Path]:
+        """Where a device keeps mode parameters and reservations; raises OSError if others do."""
+        modes, given = attributes.mode_pages_file, attributes.pr_file_name
+        modes_path = None if modes is None else Path(modes).resolve()
+        pr_path = (_PR_FOLDER / name if given is None else Path(given)).resolve()
+        taken = dict(self._state_files)
+        for path in filter(None, (modes_path, pr_path)):
+            if path in taken:
+                message = f"expected a file of its own, not that of device {taken[path]}"
+                raise OSError(errno.EBUSY, message, str(path))
+            taken[path] = name
+        return modes_path, pr_path
 
     @property
     def device_groups(self) -> Mapping[str, DeviceGroup]:
@@ -147,7 +148,7 @@ class Backend:
         is_flushed = len(results) == len(self._devices) and not any(results.values())
         self._devices.clear()
         self._targets.clear()
-        self._mode_pages_files.clear()
+        self._state_files.clear()
         self._device_groups.clear()
         return is_flushed
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
@@ -13,6 +14,7 @@ import pytest
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.servers.reservation_file import ReservationFile, parse, serialize
 from scsi_backend.servers.reservation_state import PrState, Reservation
+from scsi_backend.servers.reservations import MAX_REGISTRANTS
 from scsi_backend.t10.persistent_reservation import ItNexusId, ReservationType
 from scsi_backend.t10.transport_id import transport_id
 
@@ -23,7 +25,7 @@ B = ItNexusId(transport_id("b"), 2)
 def state(kind: ReservationType | None = None, holder: ItNexusId | None = None) -> PrState:
     reservation = None if kind is None else Reservation(kind, holder)
     registrants = MappingProxyType({A: 0xA, B: 0x1122334455667788})
-    return PrState(7, registrants, reservation, persists=True)
+    return PrState(0, registrants, reservation, persists=True)
 
 
 STATES = [
@@ -42,7 +44,6 @@ def test_file_is_in_the_words_of_pr_state() -> None:
     data = serialize(state(ReservationType.EXCLUSIVE_ACCESS, B))
     assert data == sealed(
         "version 1\n"
-        "generation 7\n"
         "reservation 03 00\n"
         f"registrant 1 000000000000000a 0 {len(A.transport_id)} {A.transport_id.hex()}\n"
         f"registrant 2 1122334455667788 1 {len(B.transport_id)} {B.transport_id.hex()}\n"
@@ -56,6 +57,20 @@ def test_state_is_read_back(tmp_path: Path, stored: PrState) -> None:
     ReservationFile(path, SyncEngine()).save(stored, results.append)
     assert results == [0]
     assert ReservationFile(path, SyncEngine()).load() == stored
+
+
+def test_generation_begins_anew(tmp_path: Path) -> None:
+    file = ReservationFile(tmp_path / "disk", SyncEngine())
+    file.save(replace(state(), generation=7), lambda result: None)
+    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == state()
+
+
+def test_longest_state_can_be_read_back(tmp_path: Path) -> None:
+    ids = [ItNexusId(transport_id("y" * 5000 + str(n)), 0xFFFF) for n in range(MAX_REGISTRANTS)]
+    longest = PrState(0, MappingProxyType(dict.fromkeys(ids, (1 << 64) - 1)), None, persists=True)
+    file = ReservationFile(tmp_path / "disk", SyncEngine())
+    file.save(longest, lambda result: None)
+    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == longest
 
 
 def test_there_is_nothing_without_a_file(tmp_path: Path) -> None:
@@ -75,7 +90,7 @@ def test_state_that_is_no_longer_to_persist_is_forgotten(tmp_path: Path) -> None
     file = ReservationFile(tmp_path / "disk", SyncEngine())
     file.save(state(), lambda result: None)
     file.save(PrState(8, MappingProxyType({A: 1})), lambda result: None)
-    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == PrState(8)
+    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == PrState()
 
 
 @pytest.mark.parametrize("stored", STATES)
@@ -98,19 +113,19 @@ GOOD_LINE = f"registrant 1 000000000000000a 1 {len(A.transport_id)} {A.transport
     "text",
     [
         "",
-        "version 2\ngeneration 1\n",
-        "version 1\n",
-        "version 1\ngeneration x\n",
-        "version 1\ngeneration 1\nreservation 03 00\n",
-        "version 1\ngeneration 1\nreservation 02 00\n" + GOOD_LINE,
-        "version 1\ngeneration 1\nreservation 03 01\n" + GOOD_LINE,
-        "version 1\ngeneration 1\nreservation 03\n" + GOOD_LINE,
-        "version 1\ngeneration 1\n" + GOOD_LINE * 2,
-        "version 1\ngeneration 1\n" + GOOD_LINE,
-        "version 1\ngeneration 1\nsomething else\n",
-        "version 1\ngeneration 1\nregistrant 1 0 0 4 06000000\n",
-        "version 1\ngeneration 1\nregistrant 1\n",
-        "version 1\ngeneration 1\n\u00e4\n",
+        "version 2\n",
+        "version 1\ngeneration 1\n",
+        "version 1\nreservation x 00\n",
+        "version 1\nreservation 03 00\n",
+        "version 1\nreservation 02 00\n" + GOOD_LINE,
+        "version 1\nreservation 03 01\n" + GOOD_LINE,
+        "version 1\nreservation 03\n" + GOOD_LINE,
+        "version 1\n" + GOOD_LINE * 2,
+        "version 1\n" + GOOD_LINE,
+        "version 1\nsomething else\n",
+        "version 1\nregistrant 1 0 0 4 06000000\n",
+        "version 1\nregistrant 1\n",
+        "version 1\n\u00e4\n",
     ],
 )
 def test_other_text_is_refused_although_its_checksum_fits(text: str) -> None:

@@ -24,6 +24,18 @@ def test_transport_id_is_read_back(name: str) -> None:
     assert parse_transport_id(data + b"more") == (data, len(data))
 
 
+@pytest.mark.parametrize("more_bytes", [4, 64])
+def test_padding_beyond_what_is_needed_makes_no_other_port(more_bytes: int) -> None:
+    data = transport_id("a")
+    padded = data[:3] + bytes((data[3] + more_bytes,)) + data[4:] + bytes(more_bytes)
+    assert parse_transport_id(padded) == (data, len(padded))
+
+
+def test_transport_id_is_read_from_where_it_begins() -> None:
+    data = transport_id("a")
+    assert parse_transport_id(b"before" + data + b"behind", 6) == (data, len(data))
+
+
 def test_names_that_differ_have_different_transport_ids() -> None:
     names = ["a", "A", "%41", "a\0", "a ", "x" * 300, "x" * 301, "x" * 299 + "y"]
     assert len({transport_id(name) for name in names}) == len(names)
@@ -42,10 +54,11 @@ def test_names_that_differ_have_different_transport_ids() -> None:
         b"\x05\0\0\x14" + bytes(20),
         b"\x05\0\0\x14" + b"i" * 20,
         b"\x05\0\0\x14" + b"iqn.a\0x".ljust(20, b"\0"),
+        b"\x05\0\0\xe4" + b"i" * 224 + bytes(4),
     ],
     ids=[
         *("nothing", "cut header", "SAS", "format 01b", "too short", "no multiple of four"),
-        *("cut", "no name", "no NUL", "padding"),
+        *("cut", "no name", "no NUL", "padding", "too long"),
     ],
 )
 def test_other_bytes_are_no_transport_id(data: bytes) -> None:

@@ -269,6 +269,24 @@ def test_device_keeps_reservations_that_are_to_persist(tmp_path: Path) -> None:
         backend.close()
 
 
+@pytest.mark.parametrize("key", ["pr_file_name", "mode_pages_file"])
+def test_file_of_reservations_is_one_devices(tmp_path: Path, key: str) -> None:
+    backend = Backend(SyncEngine())
+    for name, path in (("first", "a"), ("second", "b")):
+        attributes = NullioAttributes(size_mb=1, pr_file_name=str(tmp_path / path))
+        backend.add_device("vdisk_nullio", name, attributes)
+    given = {"pr_file_name": str(tmp_path / "c"), key: f"{tmp_path}/./b"}
+    with pytest.raises(OSError, match="expected a file of its own, not that of device second"):
+        backend.add_device("vdisk_nullio", "third", NullioAttributes(size_mb=1, **given))
+
+
+def test_reservations_and_mode_pages_are_not_in_one_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    attributes = NullioAttributes(size_mb=1, pr_file_name=path, mode_pages_file=path)
+    with pytest.raises(OSError, match="expected a file of its own"):
+        Backend(SyncEngine()).add_device("vdisk_nullio", "disk", attributes)
+
+
 def test_device_whose_reservations_cannot_be_read_is_not_opened(tmp_path: Path) -> None:
     attributes = NullioAttributes(size_mb=1, pr_file_name=str(tmp_path))
     with pytest.raises(OSError, match=str(tmp_path)):
