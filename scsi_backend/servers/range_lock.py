@@ -160,6 +160,11 @@ class RangeLock:
             self._orders_all = orders_all
             self._engage()
 
+    def is_waiting(self, command: Command) -> bool:
+        """Whether a command has not begun because it waits for others."""
+        claim = self._claims.get(command)
+        return claim is not None and claim.waiter is not None
+
     @contextmanager
     def with_attribute(self, command: Command, attribute: TaskAttribute) -> Iterator[None]:
         """Have a command that is submitted meanwhile stand in its task set as it asks to."""

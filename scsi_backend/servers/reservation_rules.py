@@ -51,9 +51,9 @@ def _allows_removal(cdb: bytes) -> bool:
     return not cdb[4] & 0x03
 
 
-def _only_starts(cdb: bytes) -> bool:
-    """START STOP UNIT that does no more than start the unit."""
-    return cdb[4] & 0xF3 == 0x01
+def _starts(cdb: bytes) -> bool:
+    """START STOP UNIT with START=1 and without a power condition, LOEJ or not (SBC-4 table 14)."""
+    return cdb[4] & 0xF1 == 0x01
 
 
 # Opcode and service action; None where the rule is for the whole opcode.
@@ -113,7 +113,7 @@ RULES: Mapping[_Key, Rule] = MappingProxyType(
         Opcode.READ_DEFECT_DATA_12,
     )
     | _with_rule(Rule(_ALL, _allows_removal), Opcode.PREVENT_ALLOW_MEDIUM_REMOVAL)
-    | _with_rule(Rule(_ALL, _only_starts), Opcode.START_STOP_UNIT)
+    | _with_rule(Rule(_ALL, _starts), Opcode.START_STOP_UNIT)
 )
 _CONFLICTS_WITH_ALL: Final = Rule(_ALL)
 

@@ -13,8 +13,16 @@ from types import MappingProxyType
 
 from scsi_backend.servers.command import CheckCondition
 from scsi_backend.t10 import sense
-from scsi_backend.t10.persistent_reservation import ItNexusId, ReservationType
+from scsi_backend.t10.cdb_reservation import PR_SERVICE_ACTION
+from scsi_backend.t10.persistent_reservation import (
+    SCOPE_LOGICAL_UNIT,
+    ItNexusId,
+    ReservationType,
+)
 from scsi_backend.t10.sense import Sense
+
+# The type that a CDB asks for, or what is wrong with its SCOPE and TYPE, should they matter.
+AskedType = ReservationType | CheckCondition
 
 _NOBODY: Mapping[ItNexusId, int] = MappingProxyType({})
 
@@ -95,7 +103,7 @@ def register(
     if new_key:
         registrants = {**state.registrants, **dict.fromkeys((who, *others), new_key)}
         changed = replace(state, registrants=MappingProxyType(registrants))
-    elif held:
+    elif state.registrants.keys() & {who, *others}:
         changed, attentions = _without(state, {who, *others})
     else:
         # Nothing to do is no error, and no change.
@@ -103,22 +111,23 @@ def register(
     return Change(_next(replace(changed, persists=persists)), attentions)
 
 
-def reserve(state: PrState, who: ItNexusId, key: int, kind: ReservationType) -> Change:
+def reserve(state: PrState, who: ItNexusId, key: int, kind: AskedType) -> Change:
     """RESERVE (SPC-4 5.13.9)."""
     check_key(state, who, key)
     if state.reservation is None:
-        return Change(replace(state, reservation=_held_by(who, kind)))
+        return Change(replace(state, reservation=_held_by(who, _valid(kind))))
     if state.is_holder(who) and state.reservation.type is kind:
         return Change(state)
     raise ReservationConflict
 
 
-def release(state: PrState, who: ItNexusId, key: int, kind: ReservationType) -> Change:
+def release(state: PrState, who: ItNexusId, key: int, scope_and_type: int) -> Change:
     """RELEASE (SPC-4 5.13.11.2); what is not one's own to release is left alone with GOOD."""
     check_key(state, who, key)
     if state.reservation is None or not state.is_holder(who):
         return Change(state)
-    if state.reservation.type is not kind:
+    kind = state.reservation.type
+    if scope_and_type != SCOPE_LOGICAL_UNIT << 4 | kind:
         raise CheckCondition(sense.INVALID_RELEASE)
     others = state.registrants.keys() - {who} if kind.is_registrants_only else set()
     return Change(replace(state, reservation=None), _told(others, sense.RESERVATIONS_RELEASED))
@@ -132,19 +141,20 @@ def clear(state: PrState, who: ItNexusId, key: int) -> Change:
     return Change(_next(empty), _told(others, sense.RESERVATIONS_PREEMPTED))
 
 
-def preempt(
-    state: PrState, who: ItNexusId, key: int, victim_key: int, kind: ReservationType
-) -> Change:
-    """PREEMPT, and PREEMPT AND ABORT but for the aborting (SPC-4 5.13.11.4)."""
+def preempt(state: PrState, who: ItNexusId, key: int, victim_key: int, kind: AskedType) -> Change:
+    """PREEMPT, and PREEMPT AND ABORT but for the aborting (SPC-4 5.13.11.4).
+
+    Where only registrations go, SCOPE and TYPE do not matter.
+    """
     check_key(state, who, key)
     victims = {each for each, held in state.registrants.items() if held == victim_key}
     reservation = state.reservation
     if reservation is not None and reservation.holder is None and victim_key == 0:
-        return _taken_over(state, who, state.registrants.keys() - {who}, kind)
+        return _taken_over(state, who, state.registrants.keys() - {who}, _valid(kind))
     if victim_key == 0:
         raise CheckCondition(sense.invalid_field_in_parameter_list(8, 7))
     if reservation is not None and reservation.holder in victims:
-        return _taken_over(state, who, victims - {who}, kind)
+        return _taken_over(state, who, victims - {who}, _valid(kind))
     if reservation is None:
         # Whoever removes others remains.
         victims -= {who}
@@ -181,12 +191,10 @@ def register_and_move(
 ) -> Change:
     """REGISTER AND MOVE (SPC-4 5.13.8): the reservation, and perhaps one's registration, go."""
     check_key(state, who, key)
-    reservation = state.reservation
-    if reservation is None or reservation.holder != who:
-        raise ReservationConflict
+    reservation = reservation_to_move(state, who)
     if new_key == 0:
         raise CheckCondition(sense.invalid_field_in_parameter_list(8, 7))
-    if heir == who:
+    if heir.transport_id == who.transport_id:
         raise CheckCondition(sense.invalid_field_in_parameter_list(24, 7))
     registrants = {**state.registrants, heir: new_key}
     if unregisters:
@@ -198,6 +206,22 @@ def register_and_move(
         persists=persists,
     )
     return Change(_next(changed))
+
+
+def reservation_to_move(state: PrState, who: ItNexusId) -> Reservation:
+    """Return the reservation, if it is this nexus's to move."""
+    reservation = state.reservation
+    if reservation is None:
+        raise CheckCondition(PR_SERVICE_ACTION.invalid())
+    if reservation.holder != who:
+        raise ReservationConflict
+    return reservation
+
+
+def _valid(kind: AskedType) -> ReservationType:
+    if isinstance(kind, CheckCondition):
+        raise kind
+    return kind
 
 
 def _held_by(who: ItNexusId, kind: ReservationType) -> Reservation:

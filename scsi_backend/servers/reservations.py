@@ -109,7 +109,12 @@ class Reservations:
         for what in self._pending.pop(nexus.id, ()):
             nexus.establish_unit_attention(what)
 
+    def nexus_lost(self, nexus: ReservedNexus) -> None:
+        """End the legacy reservation of an I_T nexus that was reset, or lost (SAM-5 6.3.4)."""
+        if nexus.id == self.legacy_holder:
+            self.reserve_legacy(None)
+
     def left(self, nexus: ReservedNexus) -> None:
         """End the legacy reservation with the last session of its holder (SPC-2 5.5.1)."""
-        if nexus.id == self.legacy_holder and not self.nexuses_of({nexus.id}):
-            self.reserve_legacy(None)
+        if not self.nexuses_of({nexus.id}):
+            self.nexus_lost(nexus)

@@ -12,6 +12,7 @@ from scsi_backend.t10 import persistent_reservation as pr
 from scsi_backend.t10.cdb_reservation import PR_IN_ALLOCATION_LENGTH
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.persistent_reservation import FullStatus, PrInAction
+from scsi_backend.t10.status import Status
 
 
 def read_keys(unit: LogicalUnit) -> bytes:
@@ -57,6 +58,10 @@ def _bind(build: Callable[[LogicalUnit], bytes]) -> Callable[[LogicalUnit], Exec
 
 
 def _reply(build: Callable[[LogicalUnit], bytes], unit: LogicalUnit, command: Command) -> None:
+    if unit.reservations.legacy_holder is not None:
+        # SPC-2 5.5.1: its own holder's, too.
+        command.complete(Status.RESERVATION_CONFLICT)
+        return
     command.reply(build(unit), PR_IN_ALLOCATION_LENGTH.read(command.cdb))
 
 

@@ -7,8 +7,9 @@ has taken effect before the command ends; a state that cannot be stored changes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -17,7 +18,12 @@ from scsi_backend.io.engine import Done
 from scsi_backend.servers import reservation_state as rules
 from scsi_backend.servers.command import CheckCondition, Command, Execute, OtherStatus
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
-from scsi_backend.servers.reservation_state import Change, PrState, ReservationConflict
+from scsi_backend.servers.reservation_state import (
+    AskedType,
+    Change,
+    PrState,
+    ReservationConflict,
+)
 from scsi_backend.servers.reservations import MAX_REGISTRANTS
 from scsi_backend.servers.sbc_transfer import data_out_exactly
 from scsi_backend.servers.steps import Steps, run_steps
@@ -29,13 +35,16 @@ from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.persistent_reservation import ItNexusId, PrOutAction, ReservationType
 from scsi_backend.t10.sense import invalid_field_in_parameter_list
 from scsi_backend.t10.status import Status
-from scsi_backend.t10.transport_id import parse_transport_id
+from scsi_backend.t10.transport_id import MAX_TRANSPORT_ID_BYTES, parse_transport_id
 
 _FLAGS_AT: Final = 20
 _MOVE_FLAGS_AT: Final = 17
 _MOVE_PORT_AT: Final = 18
 _MOVE_TRANSPORT_ID_AT: Final = 24
 _TYPES: Final = frozenset(ReservationType)
+_MAX_LIST_BYTES: Final = pr.TRANSPORT_IDS_AT + MAX_REGISTRANTS * MAX_TRANSPORT_ID_BYTES
+# Everybody else has to be registered.
+_OF_ANYBODY: Final = frozenset({PrOutAction.REGISTER, PrOutAction.REGISTER_AND_IGNORE_EXISTING_KEY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,18 @@ class _Request:
     who: ItNexusId
     key: int
     action_key: int
-    type: int
+    cdb: bytes
     persists: bool = False
     others: tuple[ItNexusId, ...] = ()
     unregisters: bool = False
+
+    @property
+    def type(self) -> AskedType:
+        """What SCOPE and TYPE say."""
+        if PR_SCOPE.read(self.cdb) != pr.SCOPE_LOGICAL_UNIT:
+            return CheckCondition(PR_SCOPE.invalid())
+        kind = PR_TYPE.read(self.cdb)
+        return ReservationType(kind) if kind in _TYPES else CheckCondition(PR_TYPE.invalid())
 
 
 _Parse = Callable[[LogicalUnit, Command, bytes], _Request]
@@ -62,44 +79,43 @@ def _parse_plain(unit: LogicalUnit, command: Command, data: bytes) -> _Request:
     if len(data) != pr.PARAMETER_LIST.size:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     key, action_key, _ = pr.PARAMETER_LIST.unpack(data)
-    return _Request(command.nexus.id, key, action_key, PR_TYPE.read(command.cdb))
-
-
-def _parse_typed(unit: LogicalUnit, command: Command, data: bytes) -> _Request:
-    """The same where SCOPE and TYPE say something."""
-    if PR_SCOPE.read(command.cdb) != pr.SCOPE_LOGICAL_UNIT:
-        raise CheckCondition(PR_SCOPE.invalid())
-    if PR_TYPE.read(command.cdb) not in _TYPES:
-        raise CheckCondition(PR_TYPE.invalid())
-    return _parse_plain(unit, command, data)
+    return _Request(command.nexus.id, key, action_key, command.cdb)
 
 
 def _parse_register_and_ignore(unit: LogicalUnit, command: Command, data: bytes) -> _Request:
     request = _parse_plain(unit, command, data)
-    who, flags = request.who, data[_FLAGS_AT]
-    return _Request(
-        who,
-        request.key,
-        request.action_key,
-        0,
-        bool(flags & pr.APTPL_BIT),
-        _on_ports(unit, who.transport_id, who, flags),
-    )
+    who = request.who
+    others = _on_ports(unit, who.transport_id, who, data[_FLAGS_AT])
+    return replace(request, persists=_persists(unit, data, _FLAGS_AT), others=others)
 
 
 def _parse_register(unit: LogicalUnit, command: Command, data: bytes) -> _Request:
     flags = data[_FLAGS_AT]
     if not flags & pr.SPEC_I_PT_BIT:
         return _parse_register_and_ignore(unit, command, data)
-    who = command.nexus.id
-    # SPC-4 5.13.7: only whoever is not registered yet may bring others along.
-    if who in unit.reservations.state.registrants:
-        raise CheckCondition(invalid_field_in_parameter_list(_FLAGS_AT, 3))
+    who, registrants = command.nexus.id, unit.reservations.state.registrants
     key, action_key, _ = pr.PARAMETER_LIST.unpack_from(data)
-    others: list[ItNexusId] = []
-    for transport_id in (who.transport_id, *_transport_ids(data)):
-        others += _on_ports(unit, transport_id, who, flags)
-    return _Request(who, key, action_key, 0, bool(flags & pr.APTPL_BIT), tuple(others))
+    if key != registrants.get(who, 0):
+        raise ReservationConflict
+    # SPC-4 5.13.7: only whoever is not registered yet may bring others along.
+    if who in registrants:
+        raise CheckCondition(invalid_field_in_parameter_list(_FLAGS_AT, 3))
+    others = [*_on_ports(unit, who.transport_id, who, flags)]
+    for start, transport_id in _transport_ids(data):
+        named = _on_ports(unit, transport_id, who, flags)
+        if any(each in registrants for each in named):
+            raise CheckCondition(invalid_field_in_parameter_list(start, 7))
+        others += named
+    persists = _persists(unit, data, _FLAGS_AT)
+    return _Request(who, key, action_key, command.cdb, persists, tuple(others))
+
+
+def _persists(unit: LogicalUnit, data: bytes, flags_at: int) -> bool:
+    """APTPL, which is refused where there is no place to keep state in."""
+    persists = bool(data[flags_at] & pr.APTPL_BIT)
+    if persists and unit.reservations.store is None:
+        raise CheckCondition(invalid_field_in_parameter_list(flags_at, 0))
+    return persists
 
 
 def _on_ports(
@@ -112,36 +128,36 @@ def _on_ports(
     return tuple(ItNexusId(transport_id, port) for port in dict.fromkeys(ports))
 
 
-def _transport_ids(data: bytes) -> list[bytes]:
-    """The TransportIDs of SPEC_I_PT."""
+def _transport_ids(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The TransportIDs of SPEC_I_PT, and where each begins."""
     start = pr.TRANSPORT_IDS_AT
     if len(data) < start or int.from_bytes(data[start - 4 : start], "big") != len(data) - start:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
-    found = []
     while start < len(data):
-        parsed = parse_transport_id(data[start:])
+        parsed = parse_transport_id(data, start)
         if parsed is None:
             raise CheckCondition(invalid_field_in_parameter_list(start, 7))
-        found.append(parsed[0])
+        yield start, parsed[0]
         start += parsed[1]
-    return found
 
 
 def _parse_move(unit: LogicalUnit, command: Command, data: bytes) -> _Request:
+    who = command.nexus.id
     key, action_key, flags, port, length = pr.MOVE_PARAMETER_LIST.unpack_from(data)
+    rules.reservation_to_move(unit.reservations.state, who)
     if _MOVE_TRANSPORT_ID_AT + length != len(data):
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     if port not in {each.relative_identifier for each in unit.ports}:
         raise CheckCondition(invalid_field_in_parameter_list(_MOVE_PORT_AT, 7))
-    parsed = parse_transport_id(data[_MOVE_TRANSPORT_ID_AT:])
+    parsed = parse_transport_id(data, _MOVE_TRANSPORT_ID_AT)
     if parsed is None or parsed[1] != length:
         raise CheckCondition(invalid_field_in_parameter_list(_MOVE_TRANSPORT_ID_AT, 7))
     return _Request(
-        command.nexus.id,
+        who,
         key,
         action_key,
-        0,
-        bool(flags & pr.APTPL_BIT),
+        command.cdb,
+        _persists(unit, data, _MOVE_FLAGS_AT),
         (ItNexusId(parsed[0], port),),
         bool(flags & pr.MOVE_UNREG_BIT),
     )
@@ -158,11 +174,11 @@ def _register_and_ignore(state: PrState, ask: _Request) -> Change:
 
 
 def _reserve(state: PrState, ask: _Request) -> Change:
-    return rules.reserve(state, ask.who, ask.key, ReservationType(ask.type))
+    return rules.reserve(state, ask.who, ask.key, ask.type)
 
 
 def _release(state: PrState, ask: _Request) -> Change:
-    return rules.release(state, ask.who, ask.key, ReservationType(ask.type))
+    return rules.release(state, ask.who, ask.key, ask.cdb[PR_TYPE.byte])
 
 
 def _clear(state: PrState, ask: _Request) -> Change:
@@ -170,7 +186,7 @@ def _clear(state: PrState, ask: _Request) -> Change:
 
 
 def _preempt(state: PrState, ask: _Request) -> Change:
-    return rules.preempt(state, ask.who, ask.key, ask.action_key, ReservationType(ask.type))
+    return rules.preempt(state, ask.who, ask.key, ask.action_key, ask.type)
 
 
 def _move(state: PrState, ask: _Request) -> Change:
@@ -188,11 +204,11 @@ def _move(state: PrState, ask: _Request) -> Change:
 _ACTIONS: Mapping[PrOutAction, tuple[_Parse, _Decide]] = MappingProxyType(
     {
         PrOutAction.REGISTER: (_parse_register, _register),
-        PrOutAction.RESERVE: (_parse_typed, _reserve),
-        PrOutAction.RELEASE: (_parse_typed, _release),
+        PrOutAction.RESERVE: (_parse_plain, _reserve),
+        PrOutAction.RELEASE: (_parse_plain, _release),
         PrOutAction.CLEAR: (_parse_plain, _clear),
-        PrOutAction.PREEMPT: (_parse_typed, _preempt),
-        PrOutAction.PREEMPT_AND_ABORT: (_parse_typed, _preempt),
+        PrOutAction.PREEMPT: (_parse_plain, _preempt),
+        PrOutAction.PREEMPT_AND_ABORT: (_parse_plain, _preempt),
         PrOutAction.REGISTER_AND_IGNORE_EXISTING_KEY: (
             _parse_register_and_ignore,
             _register_and_ignore,
@@ -208,7 +224,7 @@ def _bind(action: PrOutAction) -> Callable[[LogicalUnit], Execute]:
 
 def _persistent_out(action: PrOutAction, unit: LogicalUnit, command: Command) -> None:
     length = PR_OUT_PARAMETER_LIST_LENGTH.read(command.cdb)
-    if length < pr.PARAMETER_LIST.size or length > unit.max_transfer_blocks << unit.block_shift:
+    if not pr.PARAMETER_LIST.size <= length <= _MAX_LIST_BYTES:
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
     data = bytes(data_out_exactly(command, length))
     run_steps(command, _perform(action, unit, command, data))
@@ -217,11 +233,13 @@ def _persistent_out(action: PrOutAction, unit: LogicalUnit, command: Command) ->
 def _perform(action: PrOutAction, unit: LogicalUnit, command: Command, data: bytes) -> Steps:
     reservations = unit.reservations
     yield reservations.turn.take
-    try:
-        parse, decide = _ACTIONS[action]
-        ask = parse(unit, command, data)
+    with ExitStack() as stack:
+        stack.callback(reservations.turn.leave)
+        if command in command.nexus.aborted:
+            # What was aborted while it waited has no effect any more.
+            return
         try:
-            change = decide(reservations.state, ask)
+            change = _decide(action, unit, command, data)
         except ReservationConflict:
             raise OtherStatus(Status.RESERVATION_CONFLICT) from None
         if len(change.state.registrants) > MAX_REGISTRANTS:
@@ -233,16 +251,38 @@ def _perform(action: PrOutAction, unit: LogicalUnit, command: Command, data: byt
                     raise CheckCondition(sense.INTERNAL_TARGET_FAILURE)
             reservations.adopt(change)
         if action is PrOutAction.PREEMPT_AND_ABORT:
-            yield partial(_abort, unit, command, change)
-    finally:
-        reservations.turn.leave()
+            aborted = _abort(unit, command, change)
+            yield partial(_leave_and_wait, stack.close, aborted)
 
 
-def _abort(unit: LogicalUnit, command: Command, change: Change, done: Done) -> None:
-    """End the commands of whoever was preempted, but for the one that preempts."""
-    nexuses = unit.reservations.nexuses_of(change.preempted)
+def _decide(action: PrOutAction, unit: LogicalUnit, command: Command, data: bytes) -> Change:
+    """What becomes of the state; a conflict comes before what is wrong with the list."""
+    reservations = unit.reservations
+    if reservations.legacy_holder is not None:
+        # SPC-2 5.5.1: its own holder's, too.
+        raise ReservationConflict
+    if action not in _OF_ANYBODY:
+        rules.check_key(reservations.state, command.nexus.id, int.from_bytes(data[:8], "big"))
+    parse, decide = _ACTIONS[action]
+    return decide(reservations.state, parse(unit, command, data))
+
+
+def _abort(unit: LogicalUnit, command: Command, change: Change) -> list[Command]:
+    """Abort the commands of whoever was preempted; return those that are under way.
+
+    It may be this command that the others wait for; they never begin.
+    """
+    nexuses = [nexus for nexus in unit.nexuses if nexus.id in change.preempted]
+    for nexus in nexuses:
+        unit.medium.allow_removal(nexus)
     aborted = abort(nexuses, command.nexus, tas=unit.control.tas, but=command)
+    return [each for each in aborted if not unit.lock.is_waiting(each)]
+
+
+def _leave_and_wait(leave: Callable[[], None], aborted: list[Command], done: Done) -> None:
+    # Some of them may wait for their own turn.
     when_ended(aborted, partial(done, 0))
+    leave()
 
 
 PERSISTENT_OUT_COMMANDS = tuple(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from scsi_backend.servers.command import CheckCondition, Command
+from scsi_backend.servers.command import CheckCondition, Command, OtherStatus
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
+from scsi_backend.servers.steps import Steps, run_steps
 from scsi_backend.t10.cdb_reservation import EXTENT, RESERVE_10_LONG_ID, THIRD_PARTY
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.status import Status
@@ -19,16 +20,22 @@ _REFUSED_10 = (*_REFUSED, RESERVE_10_LONG_ID)
 
 
 def reserve(unit: LogicalUnit, command: Command) -> None:
-    """RESERVE: others' reservations kept this command out already, in the dispatch table."""
+    """RESERVE: after the PERSISTENT RESERVE OUT that is under way, which may register somebody."""
     _check(command)
+    run_steps(command, _reserve(unit, command))
+
+
+def _reserve(unit: LogicalUnit, command: Command) -> Steps:
     reservations, who = unit.reservations, command.nexus.id
-    if _is_compatible(unit, command):
-        command.complete()
-    elif reservations.state.registrants:
-        command.complete(Status.RESERVATION_CONFLICT)
-    else:
+    yield reservations.turn.take
+    try:
+        if command in command.nexus.aborted or _is_compatible(unit, command):
+            return
+        if reservations.state.registrants or reservations.legacy_holder not in (None, who):
+            raise OtherStatus(Status.RESERVATION_CONFLICT)
         reservations.reserve_legacy(who)
-        command.complete()
+    finally:
+        reservations.turn.leave()
 
 
 def release(unit: LogicalUnit, command: Command) -> None:

@@ -121,6 +121,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
     for nexus in nexuses:
         aborted += abort([nexus], nexus, tas=True)
         nexus.unit.medium.allow_removal(nexus)
+        nexus.unit.reservations.nexus_lost(nexus)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
         units.append(nexus.unit)
     when_ended(aborted, finished)

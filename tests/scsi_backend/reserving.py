@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import struct
 
+from scsi_backend.io.engine import Done
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.reservation_state import PrState
 from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target
@@ -16,6 +18,28 @@ REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, ABORT, IGNORE, MOVE = range(8)
 WE, EA, WE_RO, EA_RO, WE_AR, EA_AR = 1, 3, 5, 6, 7, 8
 CONFLICT = Outcome(Status.RESERVATION_CONFLICT, None, b"")
 GOOD = Outcome(Status.GOOD, None, b"")
+
+
+class Store:
+    """Where states are kept; holds them back or fails when told to."""
+
+    def __init__(self) -> None:
+        self.saved: list[PrState] = []
+        self.result = 0
+        self.is_held = False
+        self.held: list[Done] = []
+
+    def load(self) -> PrState:
+        """See ``PrStore``."""
+        return PrState()
+
+    def save(self, state: PrState, done: Done) -> None:
+        """See ``PrStore``."""
+        self.saved.append(state)
+        if self.is_held:
+            self.held.append(done)
+        else:
+            done(self.result)
 
 
 def sign_in(

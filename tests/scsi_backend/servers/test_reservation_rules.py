@@ -147,7 +147,7 @@ def test_names_in_the_list_are_those_of_the_codes(line: str) -> None:
         ("1b0000000100", True),
         ("1b0000000000", False),
         ("1b0000000200", False),
-        ("1b0000000300", False),
+        ("1b0000000300", True),
         ("1b0000001100", False),
         ("1b0000000500", True),
         ("1e0000000000", True),

@@ -284,10 +284,15 @@ class TestMove:
     def test_heir_that_is_registered_gets_the_new_key(self) -> None:
         assert keys(self.move(state(kind=WE), heir=B))[B] == KEY_D
 
-    @pytest.mark.parametrize("kind", [None, *EVERYBODYS])
-    def test_what_nobody_holds_alone_cannot_be_moved(self, kind: ReservationType | None) -> None:
+    @pytest.mark.parametrize("kind", EVERYBODYS)
+    def test_what_nobody_holds_alone_cannot_be_moved(self, kind: ReservationType) -> None:
         with pytest.raises(ReservationConflict):
             self.move(state(kind=kind))
+
+    def test_without_a_reservation_there_is_nothing_to_move(self) -> None:
+        with pytest.raises(CheckCondition) as failure:
+            self.move(state())
+        assert failure.value.sense == sense.invalid_field_in_cdb(1, 4)
 
     def test_only_the_holder_moves(self) -> None:
         with pytest.raises(ReservationConflict):

@@ -8,16 +8,13 @@ import struct
 
 import pytest
 
-from scsi_backend.io.engine import Done
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit, TargetPort
-from scsi_backend.servers.reservation_state import PrState
 from scsi_backend.servers.reservations import MAX_REGISTRANTS
-from scsi_backend.t10.status import Status
 from scsi_backend.t10.transport_id import transport_id
 from tests.scsi_backend import cdbs
-from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
-from tests.scsi_backend.initiator import Initiator, Outcome, Pending, assert_check_condition
+from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.initiator import Initiator, Outcome, assert_check_condition
 from tests.scsi_backend.reserving import (
     ABORT,
     CLEAR,
@@ -31,6 +28,7 @@ from tests.scsi_backend.reserving import (
     RELEASE,
     RESERVE,
     WE,
+    Store,
     holder,
     keys,
     pr_in,
@@ -43,28 +41,7 @@ from tests.scsi_backend.reserving import (
 
 SPEC_I_PT, ALL_TG_PT, APTPL = 0x08, 0x04, 0x01
 READ = cdbs.block(cdbs.READ, 16, 0, 1)
-
-
-class Store:
-    """Where states are kept; holds them back or fails when told to."""
-
-    def __init__(self) -> None:
-        self.saved: list[PrState] = []
-        self.result = 0
-        self.is_held = False
-        self.held: list[Done] = []
-
-    def load(self) -> PrState:
-        """See ``PrStore``."""
-        return PrState()
-
-    def save(self, state: PrState, done: Done) -> None:
-        """See ``PrStore``."""
-        self.saved.append(state)
-        if self.is_held:
-            self.held.append(done)
-        else:
-            done(self.result)
+OTHER_ID = transport_id("b")
 
 
 @pytest.fixture
@@ -109,17 +86,74 @@ def test_list_of_another_length_is_refused(one: Initiator, action: int, length: 
 
 @pytest.mark.parametrize("action", [REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, ABORT, IGNORE])
 def test_longer_list_is_refused(one: Initiator, action: int) -> None:
-    outcome = send_out(one, action, 0, 0xA, kind=WE, more=bytes(8))
+    register(one, 0xA)
+    outcome = send_out(one, action, 0xA, 0xA, kind=WE, more=bytes(8))
     assert_check_condition(outcome, "05/1A/00")
 
 
-@pytest.mark.parametrize("action", [RESERVE, RELEASE, PREEMPT, ABORT])
-@pytest.mark.parametrize(("kind", "bit"), [(0x11, 7), (0, 3), (2, 3), (4, 3), (9, 3), (15, 3)])
-def test_other_scopes_and_types_are_refused(
-    one: Initiator, action: int, kind: int, bit: int
+OTHER_TYPES = [(0x11, 7), (0, 3), (2, 3), (4, 3), (9, 3), (15, 3)]
+
+
+@pytest.mark.parametrize(("kind", "bit"), OTHER_TYPES)
+def test_other_scopes_and_types_cannot_be_reserved(one: Initiator, kind: int, bit: int) -> None:
+    register(one, 0xA)
+    assert_check_condition(send_out(one, RESERVE, 0xA, 0, kind), "05/24/00", at=(2, bit))
+
+
+@pytest.mark.parametrize("action", [PREEMPT, ABORT])
+@pytest.mark.parametrize(("kind", "bit"), OTHER_TYPES)
+def test_other_scopes_and_types_cannot_be_taken_over(
+    one: Initiator, other: Initiator, action: int, kind: int, bit: int
 ) -> None:
     register(one, 0xA)
+    reserve(other, 0xB, EA)
     assert_check_condition(send_out(one, action, 0xA, 0xB, kind), "05/24/00", at=(2, bit))
+
+
+@pytest.mark.parametrize("action", [PREEMPT, ABORT])
+def test_scope_and_type_do_not_matter_where_only_registrations_go(
+    one: Initiator, other: Initiator, action: int
+) -> None:
+    reserve(one, 0xA, EA)
+    register(other, 0xB)
+    assert send_out(one, action, 0xA, 0xB, 0x12) == GOOD
+    assert (keys(one)[1], holder(one)) == ([0xA], (0xA, EA))
+
+
+@pytest.mark.parametrize("kind", [0, 2, 0x11, 0x13])
+def test_release_of_another_scope_or_type_is_told_to_the_holder_alone(
+    one: Initiator, other: Initiator, kind: int
+) -> None:
+    reserve(one, 0xA, EA)
+    register(other, 0xB)
+    assert send_out(other, RELEASE, 0xB, kind=kind) == GOOD
+    assert_check_condition(send_out(one, RELEASE, 0xA, kind=kind), "05/26/04")
+
+
+@pytest.mark.parametrize("action", [RESERVE, RELEASE, CLEAR, PREEMPT, ABORT, MOVE])
+@pytest.mark.parametrize("key", [0, 0xB])
+def test_conflict_comes_before_what_is_wrong_with_the_list(
+    one: Initiator, action: int, key: int
+) -> None:
+    register(one, 0xA)
+    assert send_out(one, action, key, 0, 0x1F, SPEC_I_PT, bytes(8)) == CONFLICT
+
+
+def test_persistence_is_refused_where_it_cannot_be(one: Initiator) -> None:
+    for action in (REGISTER, IGNORE):
+        outcome = send_out(one, action, 0, 0xA, flags=APTPL)
+        assert_check_condition(outcome, "05/26/00", at=(20, 0), in_cdb=False)
+    reserve(one, 0xA, EA)
+    data = struct.pack(">QQxBHI", 0xA, 0xB, APTPL, 1, len(OTHER_ID)) + OTHER_ID
+    outcome = one.send(pr_out(MOVE, 0, len(data)), data)
+    assert_check_condition(outcome, "05/26/00", at=(17, 0), in_cdb=False)
+
+
+def test_all_ports_are_unregistered_as_if_through_each(unit: LogicalUnit, one: Initiator) -> None:
+    through_two = sign_in(unit, "a", port=2)
+    register(through_two, 0xB)
+    assert send_out(one, IGNORE, 0, 0, flags=ALL_TG_PT) == GOOD
+    assert names(unit) == set()
 
 
 @pytest.mark.parametrize("action", range(8, 32))
@@ -193,6 +227,23 @@ class TestOthers:
         outcome = send_out(one, REGISTER, 0, 0xA, flags=SPEC_I_PT, more=more)
         assert_check_condition(outcome, "05/1A/00")
 
+    def test_registrants_are_not_named(self, unit: LogicalUnit, one: Initiator) -> None:
+        register(sign_in(unit, "b"), 0xB)
+        more = self.list_of(transport_id("c"), OTHER_ID)
+        outcome = send_out(one, REGISTER, 0, 0xA, flags=SPEC_I_PT, more=more)
+        at = (28 + len(transport_id("c")), 7)
+        assert_check_condition(outcome, "05/26/00", at=at, in_cdb=False)
+        assert names(unit) == {(OTHER_ID, 1)}
+
+    def test_wrong_key_conflicts_before_names_are_read(self, one: Initiator) -> None:
+        register(one, 0xA)
+        assert send_out(one, REGISTER, 0xB, 0xC, flags=SPEC_I_PT, more=b"\0") == CONFLICT
+
+    def test_list_is_no_longer_than_the_registrants_that_there_can_be(self, one: Initiator) -> None:
+        more = self.list_of(*[OTHER_ID] * (MAX_REGISTRANTS * 228 // len(OTHER_ID) + 1))
+        outcome = send_out(one, REGISTER, 0, 0xA, flags=SPEC_I_PT, more=more)
+        assert_check_condition(outcome, "05/1A/00")
+
     def test_other_kinds_of_names_are_pointed_at(self, unit: LogicalUnit, one: Initiator) -> None:
         first = transport_id("b")
         more = self.list_of(first, b"\x06" + bytes(23))
@@ -242,6 +293,7 @@ class TestMove:
             ({"port": 9}, "05/26/00", 18),
             ({"name": b"\x06" + bytes(23)}, "05/26/00", 24),
             ({"name": transport_id("a")}, "05/26/00", 24),
+            ({"name": transport_id("a"), "port": 2}, "05/26/00", 24),
             ({"length": 8}, "05/1A/00", None),
         ],
     )
@@ -305,36 +357,3 @@ class TestStoring:
         store.held.pop()(0)
         assert [pending.outcome for pending in pendings] == [GOOD, CONFLICT]
         assert len(store.saved) == 1
-
-
-class TestAbort:
-    def _under_way(self, vdisk: FaultyVdisk, initiator: Initiator) -> Pending:
-        vdisk.immediate_bytes, vdisk.is_held = NOT_NOW, True
-        return initiator.start(READ, None, 512)
-
-    def test_preempted_commands_end_before_the_preempting_one(
-        self, vdisk: FaultyVdisk, one: Initiator, other: Initiator
-    ) -> None:
-        register(other, 0xB)
-        reserve(one, 0xA, WE)
-        theirs, mine = self._under_way(vdisk, other), self._under_way(vdisk, one)
-        data = struct.pack(">QQ8x", 0xA, 0xB)
-        pending = one.start(pr_out(ABORT, WE, 24), data)
-        assert not pending.is_done
-        vdisk.release()
-        assert pending.outcome == GOOD
-        assert theirs.outcome.status == Status.TASK_ABORTED
-        vdisk.release_all()
-        assert mine.outcome.status == Status.GOOD
-        assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "06/2A/05")
-        assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "06/2F/00")
-
-    def test_preempt_alone_lets_commands_go_on(
-        self, vdisk: FaultyVdisk, one: Initiator, other: Initiator
-    ) -> None:
-        register(other, 0xB)
-        reserve(one, 0xA, WE)
-        theirs = self._under_way(vdisk, other)
-        assert send_out(one, PREEMPT, 0xA, 0xB, WE) == GOOD
-        vdisk.release_all()
-        assert theirs.outcome.status == Status.GOOD

@@ -8,7 +8,7 @@ import pytest
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.t10.status import Status
-from scsi_backend.target.task_management import logical_unit_reset
+from scsi_backend.target.task_management import i_t_nexus_reset, logical_unit_reset
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, Outcome, assert_check_condition
@@ -18,10 +18,14 @@ from tests.scsi_backend.reserving import (
     EA_AR,
     EA_RO,
     GOOD,
+    IGNORE,
     WE,
+    Store,
     pr_in,
+    pr_out,
     register,
     reserve,
+    send_out,
     sign_in,
 )
 
@@ -79,6 +83,36 @@ def test_it_ends_with_the_last_session_of_its_holder(
     assert read(other) == CONFLICT
     second.session.close()
     assert read(other).status == Status.GOOD
+
+
+def test_it_ends_when_its_holders_nexus_is_reset(one: Initiator, other: Initiator) -> None:
+    one.send(RESERVE_6)
+    i_t_nexus_reset([other.session.nexuses[0]], lambda: None)
+    other.send(cdbs.TEST_UNIT_READY)
+    assert read(other) == CONFLICT
+    i_t_nexus_reset([one.session.nexuses[0]], lambda: None)
+    assert read(other).status == Status.GOOD
+
+
+def test_persistent_reservations_conflict_with_it_for_its_holder_too(one: Initiator) -> None:
+    one.send(RESERVE_6)
+    assert [one.send(pr_in(action), None, 64) for action in range(4)] == [CONFLICT] * 4
+    assert [send_out(one, action, 0, 0xA, WE) for action in range(8)] == [CONFLICT] * 8
+    one.send(RELEASE_6)
+    assert send_out(one, IGNORE, 0, 0xA) == GOOD
+
+
+def test_reserve_waits_for_a_registration_that_is_being_stored(
+    unit: LogicalUnit, one: Initiator, other: Initiator
+) -> None:
+    store = unit.reservations.store = Store()
+    store.is_held = True
+    registers = one.start(pr_out(IGNORE, 0, 24), bytes(15) + b"\x0a" + bytes(8))
+    reserves = other.start(RESERVE_6)
+    assert not reserves.is_done
+    store.held.pop()(0)
+    assert (registers.outcome, reserves.outcome) == (GOOD, CONFLICT)
+    assert unit.reservations.legacy_holder is None
 
 
 @pytest.mark.parametrize("opcode", ["16", "17", "56", "57"])
