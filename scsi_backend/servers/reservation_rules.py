@@ -82,6 +82,7 @@ RULES: Mapping[_Key, Rule] = MappingProxyType(
     # Persistent reservations and legacy ones keep each other out by their own rules.
     | _with_rule(
         Rule(_LEGACY),
+        Opcode.RECEIVE_COPY_RESULTS,
         Opcode.RESERVE_6,
         Opcode.RESERVE_10,
         Opcode.PERSISTENT_RESERVE_IN,
@@ -100,14 +101,12 @@ RULES: Mapping[_Key, Rule] = MappingProxyType(
         Opcode.MODE_SENSE_10,
         (Opcode.VARIABLE_LENGTH, VariableLength.READ_32),
         (Opcode.VARIABLE_LENGTH, VariableLength.VERIFY_32),
-        Opcode.RECEIVE_COPY_RESULTS,
         Opcode.READ_16,
         Opcode.VERIFY_16,
         Opcode.PRE_FETCH_16,
         (Opcode.SERVICE_ACTION_IN_16, ServiceActionIn16.GET_LBA_STATUS),
         (Opcode.MAINTENANCE_IN, MaintenanceIn.REPORT_SUPPORTED_OPERATION_CODES),
         (Opcode.MAINTENANCE_IN, MaintenanceIn.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS),
-        (Opcode.MAINTENANCE_IN, MaintenanceIn.REPORT_TIMESTAMP),
         Opcode.READ_12,
         Opcode.VERIFY_12,
         Opcode.READ_DEFECT_DATA_12,
