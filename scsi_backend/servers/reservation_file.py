@@ -47,7 +47,8 @@ class ReservationFile:
         self.path = path
         self._file = DurableFile(path)
         self._engine = engine
-        self._is_there = False
+        # Whether there may be something in the file.
+        self._has_state = False
 
     def load(self) -> PrState:
         """Return what was stored, nothing without a file; raises OSError.
@@ -63,13 +64,13 @@ class ReservationFile:
             aside = self._file.set_aside()
             _log.error("%s: %s: kept as %s, not used", self.path, error, aside)
             return PrState()
-        self._is_there = True
+        self._has_state = bool(state.registrants)
         return state
 
     def save(self, state: PrState, done: Done) -> None:
         """See ``PrStore.save``."""
         if not state.persists:
-            if not self._is_there:
+            if not self._has_state:
                 done(0)
                 return
             state = PrState()
@@ -83,8 +84,7 @@ class ReservationFile:
         def finish(result: int) -> None:
             if result < 0:
                 _log.error("%s: not stored: %s", self.path, os.strerror(-result))
-            else:
-                self._is_there = True
+            self._has_state = result < 0 or bool(state.registrants)
             done(result)
 
         self._engine.call(store, finish)

@@ -29,7 +29,10 @@ def _reserve(unit: LogicalUnit, command: Command) -> Steps:
     reservations, who = unit.reservations, command.nexus.id
     yield reservations.turn.take
     try:
-        if command in command.nexus.aborted or _is_compatible(unit, command):
+        if command in command.nexus.aborted or not reservations.nexuses_of({who}):
+            # It has no effect any more; nobody would be there to release it.
+            return
+        if _is_compatible(unit, command):
             return
         if reservations.state.registrants or reservations.legacy_holder not in (None, who):
             raise OtherStatus(Status.RESERVATION_CONFLICT)

@@ -93,6 +93,19 @@ def test_state_that_is_no_longer_to_persist_is_forgotten(tmp_path: Path) -> None
     assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == PrState()
 
 
+def test_nothing_is_stored_twice_where_nothing_is_to_persist(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    file = ReservationFile(path, SyncEngine())
+    file.save(state(), lambda result: None)
+    file.save(PrState(8, MappingProxyType({A: 1})), lambda result: None)
+    again = ReservationFile(path, SyncEngine())
+    assert again.load() == PrState()
+    path.write_text("untouched")
+    for each in (file, again):
+        each.save(PrState(9, MappingProxyType({A: 2})), lambda result: None)
+    assert path.read_text() == "untouched"
+
+
 @pytest.mark.parametrize("stored", STATES)
 def test_no_byte_can_be_changed_or_lost_unseen(stored: PrState) -> None:
     data = serialize(stored)

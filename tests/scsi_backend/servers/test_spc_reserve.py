@@ -115,6 +115,20 @@ def test_reserve_waits_for_a_registration_that_is_being_stored(
     assert unit.reservations.legacy_holder is None
 
 
+def test_nothing_is_reserved_for_whoever_has_left(
+    unit: LogicalUnit, one: Initiator, other: Initiator
+) -> None:
+    register(one, 0xA)
+    store = unit.reservations.store = Store()
+    store.is_held = True
+    one.start(pr_out(IGNORE, 0, 24), bytes(24))
+    other.start(RESERVE_6)
+    other.session.close()
+    store.held.pop()(0)
+    assert unit.reservations.state.registrants == {}
+    assert unit.reservations.legacy_holder is None
+
+
 @pytest.mark.parametrize("opcode", ["16", "17", "56", "57"])
 @pytest.mark.parametrize(("flags", "bit"), [("10", 4), ("01", 0)])
 def test_third_parties_and_extents_are_refused(
