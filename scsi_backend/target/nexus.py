@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from scsi_backend.servers.access_states import RESTRICTIONS
 from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
@@ -26,6 +26,9 @@ from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
 from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense, invalid_field_in_cdb
 from scsi_backend.target.task_management import abort_after_fault
+
+# POWER ON, RESET, or the loss of a nexus.
+_RESET_ASC: Final = 0x29
 
 _log = logging.getLogger(__name__)
 
@@ -198,12 +201,14 @@ class ItlNexus:
         restrictions = self._restrictions()
         lay = partial(self._lay_restrictions, restrictions)
         table = self._laid(unit.dispatch_in_force, bool(restrictions), lay)
-        table = self._laid(table, bool(self._attentions), self._lay_attentions)
-        # A conflict leaves unit attentions pending (SAM-5 5.3.3).
         conflicts = unit.reservations.conflict_with(self.id)
-        self._table = self._laid(
-            table, bool(conflicts), lambda copy: lay_conflicts(unit.rows, copy, conflicts)
-        )
+        keep_out = partial(lay_conflicts, unit.rows, kind=conflicts)
+        tell, refuse = (bool(self._attentions), self._lay_attentions), (bool(conflicts), keep_out)
+        # A reset is told before a conflict, which leaves the others pending (SAM-5 5.3.3).
+        was_reset = any(each.asc == _RESET_ASC for each in self._attentions)
+        for is_needed, put in (refuse, tell) if was_reset else (tell, refuse):
+            table = self._laid(table, is_needed, put)
+        self._table = table
 
     @staticmethod
     def _laid(

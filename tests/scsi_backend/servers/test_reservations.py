@@ -8,7 +8,7 @@ import pytest
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.t10.status import Status
-from scsi_backend.target.task_management import logical_unit_reset
+from scsi_backend.target.task_management import i_t_nexus_reset, logical_unit_reset
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition
@@ -97,6 +97,19 @@ def test_conflict_leaves_the_unit_attention_pending(unit: LogicalUnit) -> None:
     assert send_out(one, PREEMPT, 0xA, 0xB, EA) == GOOD
     assert other.send(READ, None, 512) == CONFLICT
     assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "06/2A/05")
+
+
+@pytest.mark.parametrize("code", ["06/29/00", "06/29/03", "06/29/07"])
+def test_reset_is_told_before_the_conflict(unit: LogicalUnit, code: str) -> None:
+    one = sign_in(unit, "a")
+    reserve(one, 0xA, EA)
+    other = sign_in(unit, "b", keep_attentions=code == "06/29/00")
+    if code == "06/29/03":
+        logical_unit_reset(unit, lambda: None)
+    elif code == "06/29/07":
+        i_t_nexus_reset([other.session.nexuses[0]], lambda: None)
+    assert_check_condition(other.send(READ, None, 512), code)
+    assert other.send(READ, None, 512) == CONFLICT
 
 
 def test_late_session_meets_the_reservation(unit: LogicalUnit) -> None:
