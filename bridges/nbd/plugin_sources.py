@@ -109,7 +109,8 @@ class EmbeddedSource:
 
     def __init__(self, attributes: FileioAttributes) -> None:
         self._filename = attributes.filename
-        self._backend = Backend(SyncEngine())
+        # Nobody can reserve here; a daemon's device of the same name has its file in the folder.
+        self._backend = Backend(SyncEngine(), pr_folder=None)
         unit = self._backend.add_device("vdisk_fileio", _DEVICE, attributes)
         self._target: Target = self._backend.add_target("nbd", _DEVICE)
         self._target.add_lun(0, LunEntry(unit))

@@ -2,7 +2,7 @@
 """A logical unit: an emulated device, the dispatch table of its device server, and its nexuses.
 
 The table has an entry for each of the 256 opcodes. It is built once, from rows; what depends on
-the access state of one nexus (unit attentions, write protection, later reservations) is laid over
+the access state of one nexus (unit attentions, write protection, reservations) is laid over
 a copy of it by that nexus, so that commands in the normal state pass no check for the others. While
 an atomic command is under way, the range lock is laid over it for all nexuses.
 """

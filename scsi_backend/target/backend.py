@@ -35,10 +35,15 @@ _log = logging.getLogger(__name__)
 
 
 class Backend:
-    """SCST's core: owns devices, targets and the SGV cache."""
+    """SCST's core: owns devices, targets and the SGV cache.
 
-    def __init__(self, engine: WholeEngine) -> None:
+    ``pr_folder`` is where devices without pr_file_name keep reservations that are to persist; with
+    None theirs do not.
+    """
+
+    def __init__(self, engine: WholeEngine, pr_folder: Path | None = _PR_FOLDER) -> None:
         self.engine = engine
+        self._pr_folder = pr_folder
         self.sgv = SgvCache()
         self._devices: dict[str, LogicalUnit] = {}
         self._targets: dict[tuple[str, str], Target] = {}
@@ -73,7 +78,8 @@ class Backend:
         mode_store = None if modes_path is None else ModePagesFile(modes_path, engine)
         vdisk = HANDLERS[handler].open(name, attributes, engine)
         try:
-            unit = disk(vdisk, mode_store, ReservationFile(pr_path, engine))
+            pr_store = None if pr_path is None else ReservationFile(pr_path, engine)
+            unit = disk(vdisk, mode_store, pr_store)
         except BaseException:
             vdisk.close()
             raise
@@ -83,11 +89,16 @@ class Backend:
                 self._state_files[path] = name
         return unit
 
-    def _state_paths(self, name: str, attributes: VdiskAttributes) -> tuple[Path | None, Path]:
+    def _state_paths(
+        self, name: str, attributes: VdiskAttributes
+    ) -> tuple[Path | None, Path | None]:
         """Where a device keeps mode parameters and reservations; raises OSError if others do."""
         modes, given = attributes.mode_pages_file, attributes.pr_file_name
         modes_path = None if modes is None else Path(modes).resolve()
-        pr_path = (_PR_FOLDER / name if given is None else Path(given)).resolve()
+        pr_path = None if given is None else Path(given).resolve()
+        if pr_path is None and self._pr_folder is not None:
+            # As in sysfs, whose names have no slash.
+            pr_path = (self._pr_folder / name.replace("/", "!")).resolve()
         taken = dict(self._state_files)
         for path in filter(None, (modes_path, pr_path)):
             if path in taken:

@@ -269,6 +269,24 @@ def test_device_keeps_reservations_that_are_to_persist(tmp_path: Path) -> None:
         backend.close()
 
 
+def test_reservations_are_kept_in_a_file_of_the_devices_name(tmp_path: Path) -> None:
+    backend = Backend(SyncEngine(), pr_folder=tmp_path)
+    for name in ("disk", "/up/../disk"):
+        unit = backend.add_device("vdisk_nullio", name, NullioAttributes(size_mb=1))
+        register(sign_in(unit, "a"), 0xA, flags=0x01)
+    assert {each.name for each in tmp_path.iterdir()} == {"disk", "!up!..!disk"}
+
+
+def test_without_a_folder_nothing_persists(tmp_path: Path) -> None:
+    backend = Backend(SyncEngine(), pr_folder=None)
+    unit = backend.add_device("vdisk_nullio", "disk", NullioAttributes(size_mb=1))
+    assert unit.reservations.store is None
+    attributes = NullioAttributes(size_mb=1, pr_file_name=str(tmp_path / "pr"))
+    unit = backend.add_device("vdisk_nullio", "other", attributes)
+    register(sign_in(unit, "a"), 0xA, flags=0x01)
+    assert (tmp_path / "pr").exists()
+
+
 @pytest.mark.parametrize("key", ["pr_file_name", "mode_pages_file"])
 def test_file_of_reservations_is_one_devices(tmp_path: Path, key: str) -> None:
     backend = Backend(SyncEngine())
