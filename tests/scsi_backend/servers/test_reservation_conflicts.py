@@ -42,6 +42,12 @@ KEY, OTHER_KEY = 0xA, 0xB
 
 BLOCK = bytes(512)
 
+
+def _long(action: int) -> bytes:
+    """A 32-byte command for block 0."""
+    return struct.pack(">B6xBH18xI", 0x7F, 24, action, 1)
+
+
 # CDB, data-out, room for data-in, conflicts.
 COMMANDS: dict[str, tuple[bytes, bytes | None, int | None, tuple[str, str]]] = {
     "TEST UNIT READY": (cdbs.TEST_UNIT_READY, None, None, ALWAYS),
@@ -65,6 +71,9 @@ COMMANDS: dict[str, tuple[bytes, bytes | None, int | None, tuple[str, str]]] = {
     "VERIFY(16)": (cdbs.block(cdbs.VERIFY, 16, 0, 1), None, None, READS),
     "PRE-FETCH(10)": (cdbs.block(cdbs.PRE_FETCH, 10, 0, 1), None, None, READS),
     "PRE-FETCH(16)": (cdbs.block(cdbs.PRE_FETCH, 16, 0, 1), None, None, READS),
+    "READ(32)": (_long(0x09), None, 512, READS),
+    "VERIFY(32)": (_long(0x0A), None, None, READS),
+    "READ DEFECT DATA(12)": (cdbs.raw("b70800000000000000080000"), None, 8, READS),
     "GET LBA STATUS": (cdbs.get_lba_status(0, 64), None, 64, READS),
     "MODE SENSE(6)": (cdbs.raw("1a083f00ff00"), None, 255, READS),
     "MODE SENSE(10)": (cdbs.raw("5a083f00000000010000"), None, 256, READS),
@@ -76,6 +85,12 @@ COMMANDS: dict[str, tuple[bytes, bytes | None, int | None, tuple[str, str]]] = {
     "WRITE(10)": (cdbs.block(cdbs.WRITE, 10, 0, 1), BLOCK, None, WRITES),
     "WRITE(12)": (cdbs.block(cdbs.WRITE, 12, 0, 1), BLOCK, None, WRITES),
     "WRITE(16)": (cdbs.block(cdbs.WRITE, 16, 0, 1), BLOCK, None, WRITES),
+    "WRITE AND VERIFY(10)": (cdbs.block({10: 0x2E}, 10, 0, 1), BLOCK, None, WRITES),
+    "WRITE AND VERIFY(16)": (cdbs.block({16: 0x8E}, 16, 0, 1), BLOCK, None, WRITES),
+    "ORWRITE(16)": (cdbs.block({16: 0x8B}, 16, 0, 1), BLOCK, None, WRITES),
+    "WRITE(32)": (_long(0x0B), BLOCK, None, WRITES),
+    "WRITE AND VERIFY(32)": (_long(0x0C), BLOCK, None, WRITES),
+    "WRITE SAME(32)": (_long(0x0D), BLOCK, None, WRITES),
     "COMPARE AND WRITE": (cdbs.compare_and_write(0, 1), BLOCK * 2, None, WRITES),
     "WRITE SAME(10)": (cdbs.block(cdbs.WRITE_SAME, 10, 0, 1), BLOCK, None, WRITES),
     "WRITE SAME(16)": (cdbs.block(cdbs.WRITE_SAME, 16, 0, 1), BLOCK, None, WRITES),
