@@ -226,8 +226,8 @@ class TestRunCdb:
         assert lines[2].startswith("00000000  00 01 02 03")
         assert lines[-1].startswith("000001f0  f0 f1")
 
-    def test_condition_met_is_success(self, site: Site) -> None:
-        assert run(site, "34 00 00000000 00 0008 00") == (["PRE-FETCH(10): CONDITION MET"], 0)
+    def test_command_without_data_is_told_in_a_line(self, site: Site) -> None:
+        assert run(site, "34 00 00000000 00 0008 00") == (["PRE-FETCH(10): GOOD"], 0)
 
     def test_failure_is_explained_and_gives_exit_status_2(self, site: Site) -> None:
         lines, status = run(site, "28 00 ffffffff 00 0001 00")

@@ -304,15 +304,15 @@ def answering(
         if record:
             area[record_at : record_at + len(record)] = record
             area[record_at + 7] = 1
-        for answer in answers:
-            sock.sendall(answer)
-        if ends:
-            sock.shutdown(socket.SHUT_WR)
-        if asked and sock.recv(len(nudge(1))):
-            # The client may have seen the record since, and be gone.
-            with contextlib.suppress(BrokenPipeError):
+        # The client may have seen the record since, and be gone.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for answer in answers:
+                sock.sendall(answer)
+            if ends:
+                sock.shutdown(socket.SHUT_WR)
+            if asked and sock.recv(len(nudge(1))):
                 sock.sendall(asked)
-        receive_to_end(sock)
+            receive_to_end(sock)
 
     return script
 
