@@ -86,8 +86,14 @@ class LongOperation:
         self._is_stopped = True
 
     def begin(self, command: Command, steps: Steps, *, is_immediate: bool) -> None:
-        """Run ``steps`` over the unit, then end the command; ``is_immediate`` ends it before."""
+        """Run ``steps`` over the unit, then end the command; ``is_immediate`` ends it before.
+
+        Raises CheckCondition where another operation is under way, which began while the command
+        waited for its turn.
+        """
         unit = self._unit
+        if unit.operation is not None and not unit.operation.is_failed:
+            raise CheckCondition(unit.operation.sense)
         unit.operation = self
         unit.restrict(Layer.OPERATION, Restriction(_is_refused_meanwhile, self._refuse))
         if not unit.vdisk.keeps_data:
@@ -96,7 +102,7 @@ class LongOperation:
         self._command = None if is_immediate else command
         # The operation may outlive its command, so another one, which no initiator knows of, stands
         # for it where commands wait for each other.
-        performer = Command(command.cdb, None, None, self._ended)
+        self.performer = performer = Command(command.cdb, None, None, self._ended)
         performer.nexus = command.nexus
         unit.lock.run_alone(partial(_perform, steps), performer, command)
         if is_immediate:

@@ -118,9 +118,11 @@ def _check_cdb(unit: LogicalUnit, cdb: bytes) -> None:
 
 
 def _failed(unit: LogicalUnit) -> LongOperation | None:
-    """The SANITIZE that has failed: none is under way while another one is executed."""
-    failed = unit.operation
-    return failed if isinstance(failed, LongOperation) and failed.kind is SANITIZE else None
+    """The SANITIZE that has failed, and that no later one has put right."""
+    operation = unit.operation
+    if isinstance(operation, LongOperation) and operation.kind is SANITIZE and operation.is_failed:
+        return operation
+    return None
 
 
 def _check_reserved(cdb: bytes) -> None:

@@ -11,9 +11,10 @@ from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.status import Status
 from tests.scsi_backend import cdbs
-from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import (
     Initiator,
     Outcome,
@@ -336,3 +337,32 @@ def test_a_disk_without_storage_has_nothing_to_do(kind: str) -> None:
     initiator = join(unit)
     assert start(kind, initiator).outcome == GOOD
     initiator.good(cdbs.TEST_UNIT_READY)
+
+
+@KINDS
+def test_an_operation_whose_turn_comes_while_another_is_under_way_is_refused(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator, kind: str
+) -> None:
+    vdisk.is_held, vdisk.immediate_bytes = True, NOT_NOW
+    earlier = write(one, 0, NEW)
+    late = Pending(cdbs.format_unit(0), None, None)
+    one.session.submit(0, late.command, TaskAttribute.ORDERED)
+    first = start(kind, other)
+    vdisk.release_all()
+    assert earlier.outcome == first.outcome == GOOD
+    assert_check_condition(late.outcome, IN_PROGRESS[kind], progress=0)
+    assert vdisk.data == b"\x55" * MEDIUM_BLOCKS * 512
+    other.good(cdbs.TEST_UNIT_READY)
+
+
+def test_exit_failure_mode_does_not_end_an_operation_that_is_under_way(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator
+) -> None:
+    vdisk.is_held, vdisk.immediate_bytes = True, NOT_NOW
+    write(one, 0, NEW)
+    late = Pending(cdbs.sanitize(cdbs.EXIT_FAILURE_MODE), None, None)
+    one.session.submit(0, late.command, TaskAttribute.ORDERED)
+    overwrite(other, 0x20)
+    vdisk.release()
+    assert late.outcome == GOOD
+    assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "02/04/1b", progress=0)
