@@ -10,7 +10,7 @@ is among ports of this machine, so it needs no waiting: commands under way go on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -183,7 +183,7 @@ class DeviceGroup:
         return [
             command
             for unit in self._devices
-            for command in unit.outstanding()
+            for command in _commands_at_work(unit)
             if command.nexus.relative_target_port in ports
         ]
 
@@ -201,3 +201,10 @@ class DeviceGroup:
         """As SPC-5 5.8 says, every nexus; SCST tells those through the changed groups."""
         for unit in self._devices:
             unit.raise_unit_attention(ACCESS_STATE_CHANGED, but=but)
+
+
+def _commands_at_work(unit: LogicalUnit) -> Iterator[Command]:
+    """What may still reach the medium: a FORMAT UNIT or SANITIZE goes on without its command."""
+    yield from unit.outstanding()
+    if unit.operation is not None and not unit.operation.is_failed:
+        yield unit.operation.performer

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from scsi_backend.servers.command import Command
@@ -15,6 +17,7 @@ from scsi_backend.t10.status import Status
 from scsi_backend.target.device_group import DeviceGroup, RemotePort, TargetGroup
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
+from scsi_backend.target.task_management import abort_task_set
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.copies import MIB_BLOCKS, once, segment, start, two
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
@@ -312,3 +315,27 @@ def test_a_copy_under_way_ends_with_the_piece_that_it_is_at_when_access_is_lost(
     assert copy.outcome.sense.key == SenseKey.COPY_ABORTED
     assert ports.state is AccessState.STANDBY
     assert destination.blocks(0, MIB_BLOCKS) == source.blocks(0, MIB_BLOCKS)
+
+
+@pytest.mark.parametrize("is_immediate", [False, True])
+def test_access_is_not_taken_away_before_a_sanitize_has_ended(
+    slow: TwoPorts, is_immediate: bool
+) -> None:
+    flags = 0x80 if is_immediate else 0
+    sanitize = cdbs.sanitize(cdbs.OVERWRITE, 5, flags)
+    pending = slow.first.start(sanitize, bytes((1, 0, 0, 1, 0x5A)))
+    if not is_immediate:
+        abort_task_set(slow.first.session.nexuses[0], lambda: None)
+    assert pending.is_done
+    ended = Ends()
+    slow.group.set_state(slow.one, AccessState.STANDBY, ended)
+    assert (slow.one.state, ended.count) == (AccessState.TRANSITIONING, 0)
+    slow.vdisk.release_all()
+    assert (slow.one.state, ended.count) == (AccessState.STANDBY, 1)
+
+
+def test_a_sanitize_that_has_failed_keeps_no_access_state_waiting(ports: TwoPorts) -> None:
+    ports.vdisk.faults.errno_of["write"] = errno.EIO
+    ports.first.send(cdbs.sanitize(cdbs.OVERWRITE, 5), bytes((1, 0, 0, 1, 0x5A)))
+    ports.group.set_state(ports.one, AccessState.STANDBY)
+    assert ports.one.state is AccessState.STANDBY
