@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from scsi_backend.servers.command import Nexus
-
 DATA_BUFFER_BYTES: Final = 64 << 10
 # What the 13 bits of the echo buffer descriptor can say at most.
 ECHO_BUFFER_BYTES: Final = 4096
@@ -22,7 +20,7 @@ class UnitBuffers:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._echoes: WeakKeyDictionary[Nexus, bytes] = WeakKeyDictionary()
+        self._echoes: WeakKeyDictionary[object, bytes] = WeakKeyDictionary()
 
     def write_data(self, offset_bytes: int, data: bytes | memoryview) -> None:
         """Replace part of the data buffer."""
@@ -37,10 +35,19 @@ class UnitBuffers:
             return bytes(length_bytes)
         return bytes(self._data[offset_bytes : offset_bytes + length_bytes])
 
-    def write_echo(self, nexus: Nexus, data: bytes) -> None:
+    def write_echo(self, nexus: object, data: bytes) -> None:
         """Keep what a nexus wrote to its echo buffer."""
         self._echoes[nexus] = data
 
-    def read_echo(self, nexus: Nexus) -> bytes | None:
+    def read_echo(self, nexus: object) -> bytes | None:
         """What the nexus wrote last; None if it wrote nothing."""
         return self._echoes.get(nexus)
+
+    def forget(self, nexus: object) -> None:
+        """Drop the echo buffer of a nexus that is lost."""
+        self._echoes.pop(nexus, None)
+
+    def forget_all(self) -> None:
+        """Drop the contents of all buffers: the logical unit is reset."""
+        self._data = bytearray()
+        self._echoes.clear()

@@ -2,8 +2,9 @@
 """What a copy manager remembers of its copy operations, for RECEIVE COPY RESULTS (SPC-3 6.17).
 
 Results are kept for each I_T_L nexus, by list identifier, of which there are 256. They go with the
-nexus, when they are asked for, and when their list identifier is used again; the status of an
-operation that has ended goes after a while as well, because it says no more than the command did.
+nexus, with a reset, when they are asked for, and when their list identifier is used again; the
+status of an operation that has ended goes after a while as well, because it says no more than the
+command did.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from scsi_backend.servers.command import CheckCondition, Nexus
+from scsi_backend.servers.command import CheckCondition
 from scsi_backend.servers.turn import Turn
 from scsi_backend.t10.additional_sense import AdditionalSense
 from scsi_backend.t10.extended_copy import CopyManagerStatus
@@ -94,14 +95,22 @@ class CopyOperations:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.turn = Turn()
         self._clock = clock
-        self._held: MutableMapping[Nexus, HeldResults] = WeakKeyDictionary()
+        self._held: MutableMapping[object, HeldResults] = WeakKeyDictionary()
 
-    def of(self, nexus: Nexus) -> HeldResults:
+    def of(self, nexus: object) -> HeldResults:
         """The operations that came through a nexus."""
         held = self._held.get(nexus)
         if held is None:
             held = self._held[nexus] = HeldResults(self._clock)
         return held
+
+    def forget(self, nexus: object) -> None:
+        """Discard the results of a nexus that is lost (SPC-3 6.17.2)."""
+        self._held.pop(nexus, None)
+
+    def forget_all(self) -> None:
+        """Discard all results: the logical unit is reset."""
+        self._held.clear()
 
     def end(self, operation: CopyOperation, status: int | None, sense: Sense | None) -> None:
         """Note how an operation ended."""

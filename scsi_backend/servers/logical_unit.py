@@ -59,6 +59,11 @@ class AttachedNexus(Protocol):
 class UnitOperation(Protocol):
     """An operation on all of a unit's medium, as the logical unit and REQUEST SENSE see it."""
 
+    # Whether it has ended, and lets nobody use the medium.
+    is_failed: bool
+    # What stands for it among the commands under way, which its own command need not outlast.
+    performer: Command
+
     @property
     def sense(self) -> Sense:
         """What there is to tell of it now (SPC-5 5.12.2, pollable sense data)."""
@@ -314,7 +319,13 @@ class LogicalUnit:
         """Remove a nexus."""
         self._nexuses.remove(nexus)
         self.reservations.left(nexus)
+        self.forget(nexus)
+
+    def forget(self, nexus: AttachedNexus) -> None:
+        """Drop what is kept for a nexus, which is lost, until its initiator asks for it."""
         self.medium.allow_removal(nexus)
+        self.buffers.forget(nexus)
+        self.copies.forget(nexus)
 
     def raise_unit_attention(self, sense: Sense, *, but: object = None) -> None:
         """Queue a unit attention on every nexus, ``but`` the one that caused it."""
@@ -330,6 +341,8 @@ class LogicalUnit:
         self.reservations.reserve_legacy(None)
         self.modes.reset()
         self.medium.allow_all()
+        self.buffers.forget_all()
+        self.copies.forget_all()
 
     def resync_size(self) -> bool:
         """Take over the backing store's size (SCST's resync_size); tell whether it changed.

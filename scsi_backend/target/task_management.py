@@ -120,7 +120,7 @@ def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None
     units: list[LogicalUnit] = []
     for nexus in nexuses:
         aborted += abort([nexus], nexus, tas=True)
-        nexus.unit.medium.allow_removal(nexus)
+        nexus.unit.forget(nexus)
         nexus.unit.reservations.nexus_lost(nexus)
         nexus.establish_unit_attention(sense.NEXUS_LOSS)
         units.append(nexus.unit)

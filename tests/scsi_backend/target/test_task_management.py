@@ -215,3 +215,34 @@ def test_reset_gives_mode_parameters_their_values_back() -> None:
     unit.modes.put(replace(unit.control, wce=False, d_sense=True, qerr=1))
     logical_unit_reset(unit, lambda: None)
     assert unit.control == unit.modes.default
+
+
+WRITE_ECHO, READ_ECHO = cdbs.raw("3b0a0000000000000400"), cdbs.raw("3c0a0000000000000400")
+WRITE_DATA, READ_DATA = cdbs.raw("3b020000000000000400"), cdbs.raw("3c020000000000000400")
+COPY_STATUS = cdbs.raw("84000100000000000000000000ff0000")
+# List identifier 1 without segments, whose status is held.
+COPY_NOTHING = bytes((1,)) + bytes(15)
+
+
+@pytest.mark.parametrize("reset", [reset_unit, reset_nexus, reset_target])
+def test_reset_drops_what_was_kept_for_a_nexus(reset: Callable[[Site], None]) -> None:
+    site = Site()
+    for initiator in (site.mine, site.theirs):
+        initiator.good(WRITE_ECHO, b"echo")
+        initiator.good(cdbs.raw("83000000000000000000000000100000"), COPY_NOTHING)
+    site.mine.good(WRITE_DATA, b"data")
+    reset(site)
+    site.vdisk.release_all()
+    is_everybodys = reset is not reset_nexus
+    for initiator, is_dropped in ((site.mine, True), (site.theirs, is_everybodys)):
+        nexus_of(initiator).take_unit_attention()
+        echo = initiator.send(READ_ECHO, None, 4)
+        status = initiator.send(COPY_STATUS, None, 255)
+        if is_dropped:
+            assert_check_condition(echo, "05/2c/00")
+            assert_check_condition(status, "05/24/00", at=(2, 7))
+        else:
+            assert echo.data == b"echo"
+            assert status.data[4] == 0x01
+    data = site.theirs.good(READ_DATA, None, 4)
+    assert data == (bytes(4) if is_everybodys else b"data")
