@@ -73,7 +73,7 @@ _MULTIPLE_LOGICAL_SECTORS: Final = 1 << 13
 
 _CHECKSUM_SIGNATURE: Final = 0xA5
 # The NAA formats 2, 3 and 5 fill the four words of the world wide name; NAA 6 is longer.
-_WORLD_WIDE_NAME_BYTES: Final = 8
+_NAA_IEEE_REGISTERED: Final = 5
 
 
 def identify_data(info: LunInfo, *, durable: bool) -> bytes:
@@ -113,7 +113,8 @@ def _put_features(words: list[int], info: LunInfo, *, durable: bool) -> None:
     extended = _VALID
     if info.has_fua:
         extended |= _WRITE_FUA
-    if info.naa_id is not None and len(info.naa_id) == _WORLD_WIDE_NAME_BYTES:
+    # ACS-3, words 108 to 111: ATA knows no other name than NAA 5.
+    if info.naa_id is not None and info.naa_id[0] >> 4 == _NAA_IEEE_REGISTERED:
         extended |= _WORLD_WIDE_NAME
         words[108:112] = struct.unpack(">4H", info.naa_id)
     has_cache = info.has_volatile_cache or info.can_change_write_cache

@@ -126,7 +126,11 @@ class VdiskAttributes(BaseModel):
         None, description="SCSI name string designator of VPD 83h"
     )
     eui64_id: Eui64Id | None = Field(None, description="EUI-64 designator of VPD 83h, in hex")
-    naa_id: NaaId | None = Field(None, description="NAA designator of VPD 83h, in hex")
+    naa_id: NaaId | None = Field(
+        None,
+        description="NAA designator of VPD 83h, in hex (locally assigned, made from t10_dev_id"
+        " and usn, where there is no eui64_id)",
+    )
     inq_vend_specific: Annotated[str, _printable(160)] | None = Field(
         None, description="vendor specific INQUIRY data: from byte 36 if it fits, else from 96"
     )

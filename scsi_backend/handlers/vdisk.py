@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import ClassVar
 
 from scsi_backend.handlers.attributes import VdiskAttributes
@@ -164,18 +165,32 @@ def _identity(name: str, vendor: str, attributes: VdiskAttributes) -> Identity:
     # As SCST: a number made from the name, so that it is stable over restarts.
     number = f"{crc32c(name.encode() + bytes(1)):x}"
     t10_dev_id = attributes.t10_dev_id or f"{number}-{name}"[:25]
+    usn = attributes.usn or number
+    naa_id = attributes.naa_id
+    if naa_id is None and attributes.eui64_id is None:
+        naa_id = _locally_assigned_naa(t10_dev_id, usn)
     return Identity(
         vendor=attributes.t10_vend_id or vendor,
         product=attributes.prod_id or name[:16],
         revision=attributes.prod_rev_lvl or REVISION_LEVEL,
         t10_dev_id=t10_dev_id,
-        usn=attributes.usn or number,
-        naa_id=attributes.naa_id,
+        usn=usn,
+        naa_id=naa_id,
         eui64_id=attributes.eui64_id,
         vend_specific_id=attributes.vend_specific_id or t10_dev_id,
         scsi_device_name=attributes.scsi_device_name or "",
         inq_vend_specific=(attributes.inq_vend_specific or "").encode("ascii"),
     )
+
+
+def _locally_assigned_naa(t10_dev_id: str, usn: str) -> bytes:
+    """An NAA 3 designator (SPC-5 7.7.6.6), for which nobody has to own an identifier.
+
+    Deviation: SCST makes an EUI-64 of the first eight characters of ``t10_dev_id``, which no
+    registry has assigned to it.
+    """
+    digest = sha256(f"{t10_dev_id}\0{usn}".encode()).digest()
+    return bytes((0x30 | digest[0] & 0x0F,)) + digest[1:8]
 
 
 def crc32c(data: bytes) -> int:

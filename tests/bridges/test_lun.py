@@ -76,7 +76,8 @@ def test_a_thick_disk_of_512_byte_blocks(backend: Backend, image: str) -> None:
     assert (info.vendor, info.product, info.revision) == ("SCST_FIO", "disk0", "0100")
     assert len(info.serial) >= 6
     assert int(info.serial, 16) < 1 << 32
-    assert info.naa_id is None
+    assert info.naa_id is not None
+    assert info.naa_id[0] >> 4 == 3
 
 
 def test_a_thin_disk_of_4096_byte_blocks(backend: Backend, image: str) -> None:

@@ -161,8 +161,9 @@ def test_fua_and_world_wide_name_are_claimed_only_if_they_are_there() -> None:
     assert words[108:112] == (0, 0, 0, 0)
 
 
-def test_a_name_of_16_bytes_has_no_room_and_is_left_out() -> None:
-    words = _words(replace(_INFO, naa_id=b"\x60" + bytes(15)))
+@pytest.mark.parametrize("name", [b"\x60" + bytes(15), b"\x30" + bytes(7), b"\x20" + bytes(7)])
+def test_a_name_that_ata_does_not_have_is_left_out(name: bytes) -> None:
+    words = _words(replace(_INFO, naa_id=name))
     assert words[84] == 0x4040
     assert words[108:112] == (0, 0, 0, 0)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from scsi_backend.handlers.attributes import NullioAttributes
@@ -27,11 +29,27 @@ def test_crc_is_castagnolis() -> None:
 def test_identity_is_made_from_the_name_and_stable() -> None:
     number = f"{crc32c(b'disk1' + bytes(1)):x}"
     t10_dev_id = f"{number}-disk1"
+    naa = locally_assigned(t10_dev_id, number)
     expected = Identity(
-        "SCST_FIO", "disk1", "0100", t10_dev_id, number, vend_specific_id=t10_dev_id
+        "SCST_FIO", "disk1", "0100", t10_dev_id, number, naa, vend_specific_id=t10_dev_id
     )
     assert nullio("disk1").identity == expected
     assert nullio("disk2").identity.usn != number
+
+
+def locally_assigned(t10_dev_id: str, usn: str) -> bytes:
+    """NAA 3 in the first four bits, and the first 60 bits but for those of SHA-256."""
+    return bytes.fromhex("3" + hashlib.sha256(f"{t10_dev_id}\0{usn}".encode()).hexdigest()[1:16])
+
+
+@pytest.mark.parametrize("word", ["t10_dev_id", "usn"])
+def test_locally_assigned_name_follows_what_tells_disks_apart(word: str) -> None:
+    names = {nullio("disk", **words).identity.naa_id for words in ({}, {word: "a"}, {word: "b"})}
+    assert len(names) == 3
+
+
+def test_a_disk_with_an_eui_64_is_given_no_other_name() -> None:
+    assert nullio("disk", eui64_id="0011223344556677").identity.naa_id is None
 
 
 def test_long_name_is_cut_to_the_fields_of_inquiry() -> None:

@@ -138,3 +138,15 @@ def test_files_hold_what_was_copied(open_fileio: OpenFileio) -> None:
     assert_good(copy(session, once(segment(0, 1, blocks - 7, 7, 0))))
     found = Initiator(session, 1).good(cdbs.block(cdbs.READ, 16, 0, blocks), None, len(content))
     assert found == content[7 * 512 :] + bytes(7 * 512)
+
+
+def test_disks_that_were_given_no_name_can_be_copied_between(open_fileio: OpenFileio) -> None:
+    source = open_fileio(b"\xaa" * 512, t10_dev_id="name-of-the-copy-source")
+    session = log_in(source, open_fileio(512, t10_dev_id="name-of-the-destination"))
+    names = []
+    for lun in (0, 1):
+        page = Initiator(session, lun).good(cdbs.raw("12018300ff00"), None, 255)
+        at = page.index(bytes.fromhex("01030008")) + 4
+        names.append(cscd(0, value=page[at : at + 8]))
+    assert_good(copy(session, parameter_list(names, [segment(0, 1, 1, 0, 0)])))
+    assert Initiator(session, 1).good(cdbs.block(cdbs.READ, 16, 0, 1), None, 512) == b"\xaa" * 512

@@ -109,7 +109,8 @@ def test_identity_changes_with_what_an_initiator_remembers() -> None:
 def test_identity_is_the_same_in_every_version() -> None:
     backend = Backend(SyncEngine())
     unit = backend.add_device("vdisk_nullio", "d", NullioAttributes(size_mb=1))
-    facts = "('d', 512, 'ce1644da-d', 'ce1644da', None, False, False)"
+    naa = bytes.fromhex("3f30928ad0469c14")
+    facts = f"('d', 512, 'ce1644da-d', 'ce1644da', {naa!r}, False, False)"
     expected = hashlib.sha256(facts.encode()).hexdigest()[:16]
     assert identity_of(LunEntry(unit)) == expected
     backend.close()
