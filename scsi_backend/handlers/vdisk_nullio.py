@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk import Extent, Vdisk
-from scsi_backend.io.engine import Done, Engine
+from scsi_backend.io.engine import Done, Engine, SyncEngine
 from scsi_backend.io.located import ZEROS, Located
 from scsi_backend.io.scatter import Buffer, segments_of
 
@@ -24,15 +24,18 @@ class VdiskNullio(Vdisk):
     vendor: ClassVar[str] = "SCST_FIO"
     keeps_data: ClassVar[bool] = False
 
-    def __init__(self, name: str, attributes: NullioAttributes) -> None:
+    def __init__(
+        self, name: str, attributes: NullioAttributes, engine: Engine | None = None
+    ) -> None:
         super().__init__(name, attributes, attributes.size_bytes)
+        self._engine = engine or SyncEngine()
         self.read_now = _zero
         self.write_now = _discard
 
     @classmethod
     def open(cls, name: str, attributes: NullioAttributes, engine: Engine) -> VdiskNullio:
-        """Return the disk; there is nothing to open, and no use for the engine."""
-        return cls(name, attributes)
+        """Return the disk; there is nothing to open."""
+        return cls(name, attributes, engine)
 
     def locate_now(self, offset_bytes: int, length_bytes: int) -> Located | None:
         """See ``Vdisk.locate_now``: there is nothing but zeros."""
@@ -59,8 +62,11 @@ class VdiskNullio(Vdisk):
         done(0)
 
     def read_ahead(self, offset_bytes: int, length_bytes: int, done: Done) -> None:
-        """See ``Vdisk.read_ahead``."""
-        done(0)
+        """See ``Vdisk.read_ahead``.
+
+        By the engine: who copies everything fetches ahead to let the event loop go on meanwhile.
+        """
+        self._engine.call(lambda: 0, done)
 
     def extents(self, offset_bytes: int, limit: int, runs: list[Extent], done: Done) -> None:
         """See ``Vdisk.extents``: all of it counts as stored."""

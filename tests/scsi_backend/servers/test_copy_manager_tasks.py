@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.sense import CopyFailure, Sense
 from scsi_backend.t10.status import Status
@@ -83,6 +85,20 @@ def test_others_have_their_turn_between_pieces_of_cached_files(open_fileio: Open
         turns += 1
     assert_good(pending.outcome)
     assert turns >= 3
+
+
+def test_others_have_their_turn_between_pieces_of_disks_without_storage() -> None:
+    engine = ManualEngine()
+    vdisks = [
+        VdiskNullio.open("null", NullioAttributes(size_mb=4, naa_id=naa(number).hex()), engine)
+        for number in (0, 1)
+    ]
+    pending = start(log_in(*vdisks), once(segment(0, 1, 4 * MIB_BLOCKS, 0, 0)))
+    for _ in range(3):
+        assert not pending.is_done
+        engine.start()
+        engine.finish()
+    assert_good(pending.outcome)
 
 
 def test_compare_and_write_waits_for_the_write_of_a_copy() -> None:
