@@ -18,7 +18,6 @@ from scsi_backend.servers.sbc_transfer import data_out_exactly
 from scsi_backend.servers.steps import Steps
 from scsi_backend.t10 import cdb_format as fields
 from scsi_backend.t10 import sense
-from scsi_backend.t10.cdb import Field
 from scsi_backend.t10.opcodes import Opcode
 
 # Where the CDB announces no parameter list, these are zero (SBC-4 table 51).
@@ -89,7 +88,7 @@ def _read_list(unit: LogicalUnit, command: Command) -> _Request:
         unsupported.extend(_ONLY_WITH_FOV)
     for field in unsupported:
         if field.read(header):
-            raise _invalid(field)
+            raise CheckCondition(field.invalid_in_list())
     is_immediate = bool(fields.FORMAT_IMMED.read(header))
     has_pattern = bool(fields.IP.read(header))
     pattern = _read_pattern(unit, command, header_bytes) if has_pattern else b""
@@ -102,20 +101,16 @@ def _read_pattern(unit: LogicalUnit, command: Command, at_byte: int) -> bytes:
     descriptor = data_out_exactly(command, body_at)[at_byte:]
     for field in (fields.IP_MODIFIER, fields.SECURITY_INITIALIZE):
         if field.read(descriptor):
-            raise _invalid(field, at_byte)
+            raise CheckCondition(field.invalid_in_list(at_byte))
     kind = fields.INITIALIZATION_PATTERN_TYPE.read(descriptor)
     length = fields.INITIALIZATION_PATTERN_LENGTH.read(descriptor)
     if kind not in (fields.DEFAULT_PATTERN, fields.REPEAT_PATTERN):
-        raise _invalid(fields.INITIALIZATION_PATTERN_TYPE, at_byte)
+        raise CheckCondition(fields.INITIALIZATION_PATTERN_TYPE.invalid_in_list(at_byte))
     # The default has no pattern of its own, a repeated one has up to a block.
     is_default = kind == fields.DEFAULT_PATTERN
     if bool(length) is is_default or length > unit.vdisk.block_size_bytes:
-        raise _invalid(fields.INITIALIZATION_PATTERN_LENGTH, at_byte)
+        raise CheckCondition(fields.INITIALIZATION_PATTERN_LENGTH.invalid_in_list(at_byte))
     return bytes(data_out_exactly(command, body_at + length)[body_at:])
-
-
-def _invalid(field: Field, base: int = 0) -> CheckCondition:
-    return CheckCondition(sense.invalid_field_in_parameter_list(base + field.byte, field.msb))
 
 
 def _steps(unit: LogicalUnit, operation: LongOperation, pattern: bytes) -> Steps:

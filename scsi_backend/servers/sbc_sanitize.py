@@ -27,7 +27,7 @@ from scsi_backend.servers.sbc_transfer import data_out_exactly
 from scsi_backend.servers.steps import Steps
 from scsi_backend.t10 import cdb_format as fields
 from scsi_backend.t10 import sense
-from scsi_backend.t10.cdb import SERVICE_ACTION, Field
+from scsi_backend.t10.cdb import SERVICE_ACTION
 from scsi_backend.t10.opcodes import Opcode, Sanitize
 
 _INVERSE = bytes(byte ^ 0xFF for byte in range(256))
@@ -56,13 +56,13 @@ def overwrite_medium(unit: LogicalUnit, command: Command) -> None:
     data = bytes(data_out_exactly(command, length))
     # Other values of TEST are vendor specific.
     if fields.TEST.read(data):
-        raise _invalid(fields.TEST)
+        raise CheckCondition(fields.TEST.invalid_in_list())
     count = fields.OVERWRITE_COUNT.read(data)
     if count == 0:
-        raise _invalid(fields.OVERWRITE_COUNT)
+        raise CheckCondition(fields.OVERWRITE_COUNT.invalid_in_list())
     pattern_bytes = fields.OVERWRITE_PATTERN_LENGTH.read(data)
     if not 0 < pattern_bytes <= length - header_bytes:
-        raise _invalid(fields.OVERWRITE_PATTERN_LENGTH)
+        raise CheckCondition(fields.OVERWRITE_PATTERN_LENGTH.invalid_in_list())
     pattern = data[header_bytes : header_bytes + pattern_bytes]
     other = pattern.translate(_INVERSE) if fields.INVERT.read(data) else pattern
     # Each pass inverts the one before, and the last one is as the list says (SBC-4 5.30.2).
@@ -135,10 +135,6 @@ def _check_reserved(cdb: bytes) -> None:
 def _check_no_list(cdb: bytes) -> None:
     if fields.SANITIZE_PARAMETER_LIST_LENGTH.read(cdb):
         raise CheckCondition(fields.SANITIZE_PARAMETER_LIST_LENGTH.invalid())
-
-
-def _invalid(field: Field) -> CheckCondition:
-    return CheckCondition(sense.invalid_field_in_parameter_list(field.byte, field.msb))
 
 
 def _operation(unit: LogicalUnit, cdb: bytes, total_bytes: int) -> LongOperation:

@@ -16,9 +16,7 @@ from scsi_backend.servers.sbc_transfer import data_out_exactly
 from scsi_backend.t10 import cdb_alua as fields
 from scsi_backend.t10 import sense
 from scsi_backend.t10.alua import AccessState, PortGroup, port_groups_data
-from scsi_backend.t10.cdb import Field
 from scsi_backend.t10.opcodes import MaintenanceIn, MaintenanceOut, Opcode
-from scsi_backend.t10.sense import invalid_field_in_parameter_list
 
 # What an initiator may ask for. Offline is asked for by port and not by group (SPC-5 6.45), which
 # is left to the administrator here.
@@ -70,19 +68,15 @@ def _checked_states(unit: LogicalUnit, data: memoryview) -> dict[int, AccessStat
         descriptor = data[position : position + fields.SET_DESCRIPTOR_BYTES]
         state = fields.SET_STATE.read(descriptor)
         if state not in _SETTABLE:
-            raise CheckCondition(_invalid(position, fields.SET_STATE))
+            raise CheckCondition(fields.SET_STATE.invalid_in_list(position))
         group_id = fields.SET_GROUP_ID.read(descriptor)
         # Named twice, a group would be asked for two states at once.
         if group_id not in known or group_id in states:
-            raise CheckCondition(_invalid(position, fields.SET_GROUP_ID))
+            raise CheckCondition(fields.SET_GROUP_ID.invalid_in_list(position))
         states[group_id] = AccessState(state)
     if any(known[group_id] is AccessState.TRANSITIONING for group_id in states):
         raise CheckCondition(sense.ACCESS_STATE_TRANSITION)
     return states
-
-
-def _invalid(position: int, field: Field) -> sense.Sense:
-    return invalid_field_in_parameter_list(position + field.byte, field.msb)
 
 
 ALUA_COMMANDS: Final = (

@@ -94,7 +94,7 @@ def _checked_list(form: _Form, unit: LogicalUnit, command: Command) -> Mapping[s
 def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
     """Check what comes before the pages; return where they begin."""
     if form.medium_type.read(data):
-        raise CheckCondition(_invalid(0, form.medium_type))
+        raise CheckCondition(form.medium_type.invalid_in_list())
     length = form.descriptor_length.read(data)
     if length == 0:
         return form.header_bytes
@@ -102,7 +102,7 @@ def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
     descriptor = _LONG if is_long else _SHORT
     # One descriptor, since all blocks are alike.
     if length != descriptor.length_bytes:
-        raise CheckCondition(_invalid(0, form.descriptor_length))
+        raise CheckCondition(form.descriptor_length.invalid_in_list())
     end = form.header_bytes + length
     if end > len(data):
         raise CheckCondition(sense.PARAMETER_LIST_LENGTH_ERROR)
@@ -110,9 +110,9 @@ def _check_header(form: _Form, unit: LogicalUnit, data: bytes) -> int:
     # SBC-4 6.5.2: zero keeps the number of blocks, and all ones is as many as there can be.
     all_ones = (1 << descriptor.block_count.width) - 1
     if descriptor.block_count.read(body) not in (0, min(unit.block_count, all_ones), all_ones):
-        raise CheckCondition(_invalid(form.header_bytes, descriptor.block_count))
+        raise CheckCondition(descriptor.block_count.invalid_in_list(form.header_bytes))
     if descriptor.block_size_bytes.read(body) != unit.vdisk.block_size_bytes:
-        raise CheckCondition(_invalid(form.header_bytes, descriptor.block_size_bytes))
+        raise CheckCondition(descriptor.block_size_bytes.invalid_in_list(form.header_bytes))
     return end
 
 
@@ -173,12 +173,8 @@ def _check_changes(page: bytes, current: bytes, changeable: bytes, position: int
 def _checked_value(parameter: Parameter, page: bytes, position: int) -> int:
     value = parameter.read(page)
     if value not in parameter.allowed:
-        raise CheckCondition(_invalid(position, parameter.field))
+        raise CheckCondition(parameter.field.invalid_in_list(position))
     return value
-
-
-def _invalid(base: int, field: Field) -> sense.Sense:
-    return invalid_field_in_parameter_list(base + field.byte, field.msb)
 
 
 MODE_SELECT_COMMANDS = (

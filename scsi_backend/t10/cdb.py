@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from scsi_backend.t10.opcodes import Opcode, ServiceActionIn16
-from scsi_backend.t10.sense import FieldPointer, Sense, invalid_field_in_cdb
+from scsi_backend.t10.sense import (
+    FieldPointer,
+    Sense,
+    invalid_field_in_cdb,
+    invalid_field_in_parameter_list,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class Field:
     def invalid(self) -> Sense:
         """Return INVALID FIELD IN CDB that points at this field."""
         return invalid_field_in_cdb(self.byte, self.msb)
+
+    def invalid_in_list(self, at_byte: int = 0) -> Sense:
+        """Return INVALID FIELD IN PARAMETER LIST, for a field of what begins at a byte of it."""
+        return invalid_field_in_parameter_list(at_byte + self.byte, self.msb)
 
     @property
     def pointer(self) -> FieldPointer:

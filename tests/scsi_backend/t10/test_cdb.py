@@ -140,6 +140,9 @@ def test_value_that_does_not_fit_its_field_is_refused(value: int) -> None:
 def test_invalid_field_points_at_its_first_byte_and_bit() -> None:
     assert fields.MODE_PAGE_CODE.invalid().field_pointer == FieldPointer(2, 5, in_cdb=True)
     assert fields.MODE_PAGE_CODE.pointer == FieldPointer(2, 5, in_cdb=True)
+    in_list = fields.MODE_PAGE_CODE.invalid_in_list(12)
+    assert (in_list.key, in_list.code) == (0x05, 0x2600)
+    assert in_list.field_pointer == FieldPointer(14, 5, in_cdb=False)
 
 
 @pytest.mark.parametrize(
