@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from scsi_backend.servers.command import Command
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit, Restriction
@@ -54,6 +54,24 @@ _STANDBY: Final[_Accepted] = _UNAVAILABLE | {
 }
 
 
+class _Limits(NamedTuple):
+    """What is accepted in a state, and what the rest ends with."""
+
+    accepted: _Accepted
+    sense: Sense
+
+
+# A state that is not here restricts nothing.
+_LIMITS: Final[Mapping[AccessState, _Limits]] = MappingProxyType(
+    {
+        AccessState.STANDBY: _Limits(_STANDBY, sense_data.PORT_IN_STANDBY),
+        AccessState.UNAVAILABLE: _Limits(_UNAVAILABLE, sense_data.PORT_UNAVAILABLE),
+        AccessState.OFFLINE: _Limits(_UNAVAILABLE, sense_data.PORT_UNAVAILABLE),
+        AccessState.TRANSITIONING: _Limits(_TRANSITIONING, sense_data.ACCESS_STATE_TRANSITION),
+    }
+)
+
+
 def _refuse(sense: Sense, command: Command) -> None:
     command.check_condition(sense)
 
@@ -65,15 +83,16 @@ def _all_but(accepted: _Accepted, sense: Sense) -> Restriction:
     return Restriction(applies, partial(_refuse, sense))
 
 
-# A state that is not here restricts nothing.
 RESTRICTIONS: Final[Mapping[AccessState, Restriction]] = MappingProxyType(
-    {
-        AccessState.STANDBY: _all_but(_STANDBY, sense_data.PORT_IN_STANDBY),
-        AccessState.UNAVAILABLE: _all_but(_UNAVAILABLE, sense_data.PORT_UNAVAILABLE),
-        AccessState.OFFLINE: _all_but(_UNAVAILABLE, sense_data.PORT_UNAVAILABLE),
-        AccessState.TRANSITIONING: _all_but(_TRANSITIONING, sense_data.ACCESS_STATE_TRANSITION),
-    }
+    {state: _all_but(*limits) for state, limits in _LIMITS.items()}
 )
+
+
+def condition(unit: LogicalUnit, relative_target_port: int) -> Sense | None:
+    """What TEST UNIT READY ends with through a port that is not active; None if nothing."""
+    limits = _LIMITS.get(unit.access_state(relative_target_port))
+    return None if limits is None else limits.sense
+
 
 # SPC-5 6.7.2, TPGS.
 _TPGS_NONE: Final = 0

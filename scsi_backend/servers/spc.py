@@ -25,7 +25,8 @@ def test_unit_ready(unit: LogicalUnit, command: Command) -> None:
 
 def request_sense(unit: LogicalUnit, command: Command) -> None:
     """REQUEST SENSE (SPC-5 6.39): a pending unit attention, which it clears, or the condition."""
-    pending = command.nexus.take_unit_attention() or _condition(unit)
+    nexus = command.nexus
+    pending = nexus.take_unit_attention() or _condition(unit, nexus.relative_target_port)
     descriptor = bool(fields.DESC.read(command.cdb))
     command.reply(
         pending.encode(descriptor=descriptor),
@@ -33,8 +34,11 @@ def request_sense(unit: LogicalUnit, command: Command) -> None:
     )
 
 
-def _condition(unit: LogicalUnit) -> Sense:
-    """What TEST UNIT READY would say, were it sent instead."""
+def _condition(unit: LogicalUnit, relative_target_port: int) -> Sense:
+    """What TEST UNIT READY would say, were it sent instead through the same port."""
+    of_port = access_states.condition(unit, relative_target_port)
+    if of_port is not None:
+        return of_port
     if unit.operation is not None:
         return unit.operation.sense
     return sense.NO_SENSE if unit.medium.is_present else sense.MEDIUM_NOT_PRESENT

@@ -153,3 +153,13 @@ def test_identification_names_the_port_s_group() -> None:
         bytes.fromhex(f"0115000400000{number:03x}") in page
         for number, page in zip((1, 2), pages, strict=True)
     ] == [True, True]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name.lower())
+def test_request_sense_tells_what_test_unit_ready_would_end_with(state: AccessState) -> None:
+    ports = TwoPorts()
+    ports.put(ports.one, state)
+    sense = (STATES[state][1] or "00/00/00").split("/")
+    data = ports.first.good(cdbs.raw("030000001200"), None, 18)
+    assert [f"{byte:02X}" for byte in (data[2], data[12], data[13])] == sense
+    assert ports.second.good(cdbs.raw("030000001200"), None, 18)[2] == 0
