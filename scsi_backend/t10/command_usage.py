@@ -83,7 +83,6 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     (Opcode.UNMAP, None, "42 00 00000000 00 ffff 00", _LONG),
     (Opcode.SANITIZE, Sanitize.OVERWRITE, "48 a1 0000000000 ffff 00", _LONG),
     (Opcode.SANITIZE, Sanitize.BLOCK_ERASE, "48 a2 0000000000 0000 00", _LONG),
-    (Opcode.SANITIZE, Sanitize.CRYPTOGRAPHIC_ERASE, "48 a3 0000000000 0000 00", _LONG),
     (Opcode.SANITIZE, Sanitize.EXIT_FAILURE_MODE, "48 1f 0000000000 0000 00", _QUICK),
     (Opcode.LOG_SELECT, None, "4c 02 ff ff 000000 ffff 00", _QUICK),
     (Opcode.LOG_SENSE, None, "4d 00 ff ff 00 ffff ffff 00", _QUICK),
@@ -152,21 +151,9 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
     ),
     (Opcode.EXTENDED_COPY, ExtendedCopy.LID1, "83 00 0000000000000000 ffffffff 00 00", _LONG),
     (
-        Opcode.EXTENDED_COPY,
-        ExtendedCopy.COPY_OPERATION_ABORT,
-        "83 1c ffffffff 0000000000000000 00 00",
-        _QUICK,
-    ),
-    (
         Opcode.RECEIVE_COPY_RESULTS,
         ReceiveCopyResults.COPY_STATUS_LID1,
         "84 00 ff 00000000000000 ffffffff 00 00",
-        _QUICK,
-    ),
-    (
-        Opcode.RECEIVE_COPY_RESULTS,
-        ReceiveCopyResults.RECEIVE_DATA_LID1,
-        "84 01 ff 00000000000000 ffffffff 00 00",
         _QUICK,
     ),
     (
@@ -224,22 +211,10 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
         _QUICK,
     ),
     (
-        Opcode.MAINTENANCE_IN,
-        MaintenanceIn.REPORT_TIMESTAMP,
-        "a3 0f 00000000 ffffffff 00 00",
-        _QUICK,
-    ),
-    (
         Opcode.MAINTENANCE_OUT,
         MaintenanceOut.SET_TARGET_PORT_GROUPS,
         "a4 0a 00000000 ffffffff 00 00",
         _MOVES,
-    ),
-    (
-        Opcode.MAINTENANCE_OUT,
-        MaintenanceOut.SET_TIMESTAMP,
-        "a4 0f 00000000 ffffffff 00 00",
-        _QUICK,
     ),
     (Opcode.READ_12, None, "a8 18 ffffffff ffffffff 00 00", _MOVES),
     (Opcode.WRITE_12, None, "aa 18 ffffffff ffffffff 00 00", _MOVES),

@@ -83,7 +83,6 @@ class Sanitize(IntEnum):
 
     OVERWRITE = 0x01
     BLOCK_ERASE = 0x02
-    CRYPTOGRAPHIC_ERASE = 0x03
     EXIT_FAILURE_MODE = 0x1F
 
 
@@ -103,14 +102,12 @@ class ExtendedCopy(IntEnum):
     """Service actions of EXTENDED COPY, 83h (SPC-5 table 150)."""
 
     LID1 = 0x00
-    COPY_OPERATION_ABORT = 0x1C
 
 
 class ReceiveCopyResults(IntEnum):
     """Service actions of RECEIVE COPY RESULTS, 84h (SPC-5 table 151)."""
 
     COPY_STATUS_LID1 = 0x00
-    RECEIVE_DATA_LID1 = 0x01
     OPERATING_PARAMETERS = 0x03
     FAILED_SEGMENT_DETAILS_LID1 = 0x04
 
@@ -128,7 +125,6 @@ class MaintenanceOut(IntEnum):
     """Service actions of MAINTENANCE OUT, A4h (SPC-5 annex F)."""
 
     SET_TARGET_PORT_GROUPS = 0x0A
-    SET_TIMESTAMP = 0x0F
 
 
 # Opcodes that need a service action to say what they are.

@@ -91,7 +91,6 @@ GOLDEN_SERVICE_ACTIONS: dict[type[IntEnum], dict[str, int]] = {
     Sanitize: {
         "OVERWRITE": 1,
         "BLOCK_ERASE": 2,
-        "CRYPTOGRAPHIC_ERASE": 3,
         "EXIT_FAILURE_MODE": 0x1F,
     },
     VariableLength: {
@@ -103,10 +102,9 @@ GOLDEN_SERVICE_ACTIONS: dict[type[IntEnum], dict[str, int]] = {
         "ORWRITE_32": 14,
         "WRITE_ATOMIC_32": 15,
     },
-    ExtendedCopy: {"LID1": 0, "COPY_OPERATION_ABORT": 0x1C},
+    ExtendedCopy: {"LID1": 0},
     ReceiveCopyResults: {
         "COPY_STATUS_LID1": 0,
-        "RECEIVE_DATA_LID1": 1,
         "OPERATING_PARAMETERS": 3,
         "FAILED_SEGMENT_DETAILS_LID1": 4,
     },
@@ -116,7 +114,7 @@ GOLDEN_SERVICE_ACTIONS: dict[type[IntEnum], dict[str, int]] = {
         "REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS": 0x0D,
         "REPORT_TIMESTAMP": 0x0F,
     },
-    MaintenanceOut: {"SET_TARGET_PORT_GROUPS": 0x0A, "SET_TIMESTAMP": 0x0F},
+    MaintenanceOut: {"SET_TARGET_PORT_GROUPS": 0x0A},
 }
 
 
