@@ -24,9 +24,10 @@ from scsi_backend.servers.copy_results import CopyOperation
 from scsi_backend.servers.steps import Steps
 from scsi_backend.t10 import cdb
 from scsi_backend.t10.additional_sense import AdditionalSense
+from scsi_backend.t10.copy_failure import CopyFailure
 from scsi_backend.t10.designator import Designator, logical_unit_designators
 from scsi_backend.t10.extended_copy import BlockSegment
-from scsi_backend.t10.sense import CopyFailure, FieldPointer, Sense, SenseKey
+from scsi_backend.t10.sense import FieldPointer, Sense, SenseKey
 from scsi_backend.t10.status import Status
 from scsi_backend.t10.vpd import VpdPage
 

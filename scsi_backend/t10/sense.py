@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from scsi_backend.t10.additional_sense import AdditionalSense, additional_sense_text
+from scsi_backend.t10.copy_failure import FIXED_LENGTH, CopyFailure
 
-FIXED_LENGTH = 18
 MAX_LENGTH = 252
 # The most that ``Sense.encode`` makes, in either format.
 MAX_ENCODED_LENGTH = 96
@@ -28,9 +28,7 @@ _SKSV = 0x80
 _PROGRESS_INDICATION = struct.Struct(">BH")
 
 _DESCRIPTOR_INFORMATION = 0x00
-_DESCRIPTOR_COMMAND_SPECIFIC = 0x01
 _DESCRIPTOR_SENSE_KEY_SPECIFIC = 0x02
-_DESCRIPTOR_FORWARDED_SENSE = 0x0C
 
 
 class SenseKey(IntEnum):
@@ -80,40 +78,6 @@ class FieldPointer:
             return None
         bit = data[0] & 0x07 if data[0] & 0x08 else None
         return cls(data[1] << 8 | data[2], bit, bool(data[0] & 0x40))
-
-
-@dataclass(frozen=True, slots=True)
-class CopyFailure:
-    """Where an EXTENDED COPY was aborted: the segment's number, and who failed it, if a device did.
-
-    ``status`` and ``sense`` are how that device ended the copy manager's command (SPC-4 5.17.7.4).
-    """
-
-    segment: int
-    status: int | None = None
-    sense: Sense | None = None
-    is_destination: bool = False
-
-    def fixed_format(self) -> tuple[bytes, bytes]:
-        """Return the COMMAND-SPECIFIC INFORMATION field, and what follows the 18 bytes."""
-        field = bytearray(4)
-        field[2:] = self.segment.to_bytes(2, "big")
-        if self.status is None:
-            return bytes(field), b""
-        field[1 if self.is_destination else 0] = FIXED_LENGTH
-        inner = b"" if self.sense is None else self.sense.encode()
-        return bytes(field), bytes((self.status,)) + inner
-
-    def descriptors(self) -> bytes:
-        """Return the command-specific and the forwarded sense data descriptors (SPC-4 4.5.2)."""
-        data = bytes((_DESCRIPTOR_COMMAND_SPECIFIC, 0x0A, 0, 0))
-        data += (self.segment << 32).to_bytes(8, "big")
-        if self.status is None:
-            return data
-        inner = b"" if self.sense is None else self.sense.encode(descriptor=True)
-        source = 2 if self.is_destination else 1
-        head = (_DESCRIPTOR_FORWARDED_SENSE, len(inner) + 2, source, self.status)
-        return data + bytes(head) + inner
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import struct
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.disk import disk
-from scsi_backend.t10.sense import CopyFailure, FieldPointer, Sense
+from scsi_backend.t10.copy_failure import CopyFailure
+from scsi_backend.t10.sense import FieldPointer, Sense
 from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import Session

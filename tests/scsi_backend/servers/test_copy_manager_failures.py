@@ -8,7 +8,8 @@ import errno
 import pytest
 
 from scsi_backend.t10 import sense as sense_data
-from scsi_backend.t10.sense import CopyFailure, Sense
+from scsi_backend.t10.copy_failure import CopyFailure
+from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 from tests.scsi_backend.copies import (
     MIB,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from scsi_backend.t10.sense import CopyFailure
+from scsi_backend.t10.copy_failure import CopyFailure
 from scsi_backend.t10.status import Status
 from tests.scsi_backend.copies import assert_aborted, assert_good, copy, once, segment, two
 from tests.scsi_backend.reserving import EA, WE, reserve, sign_in

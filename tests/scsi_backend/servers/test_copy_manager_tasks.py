@@ -12,7 +12,8 @@ import pytest
 from scsi_backend.handlers.attributes import NullioAttributes
 from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from scsi_backend.servers.task_attribute import TaskAttribute
-from scsi_backend.t10.sense import CopyFailure, Sense
+from scsi_backend.t10.copy_failure import CopyFailure
+from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 from scsi_backend.target.task_management import abort_task, logical_unit_reset
 from tests.scsi_backend import cdbs

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from scsi_backend.servers.disk import disk
+from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import Session
@@ -266,7 +267,7 @@ def test_defect_of_the_storage_ends_the_copy_and_frees_the_next_one(
     assert outcome.sense is not None
     assert outcome.sense.copy_failure is not None
     inner = outcome.sense.copy_failure.sense
-    assert inner is not None
+    assert isinstance(inner, Sense)
     assert (outcome.sense.code, inner.code) == (0x0D01, 0x4400)
     assert "defect" in caplog.text
     vdisk.faults.raised = None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scsi_backend.t10 import sense
-from scsi_backend.t10.sense import CopyFailure, FieldPointer, Sense, SenseKey
+from scsi_backend.t10.copy_failure import CopyFailure
+from scsi_backend.t10.sense import FieldPointer, Sense, SenseKey
 
 # (record, fixed format, descriptor format)
 GOLDEN = [
