@@ -349,7 +349,10 @@ class RangeLock:
         self._is_starting = True
         try:
             while self._ready:
-                self._start(self._ready.popleft())
+                waiter = self._ready.popleft()
+                # A part that has begun since may keep it waiting, and with its end it comes again.
+                if waiter.claim.waiter is waiter and not waiter.blockers:
+                    self._start(waiter)
         finally:
             self._is_starting = False
 

@@ -366,3 +366,21 @@ def test_exit_failure_mode_does_not_end_an_operation_that_is_under_way(
     vdisk.release()
     assert late.outcome == GOOD
     assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "02/04/1b", progress=0)
+
+
+def test_what_waited_for_the_same_command_begins_once_and_when_the_operation_has_ended(
+    vdisk: FaultyVdisk, one: Initiator, other: Initiator
+) -> None:
+    vdisk.data[:512] = OLD
+    vdisk.is_held, vdisk.immediate_bytes = True, NOT_NOW
+    first = begin(one, 0)
+    format_unit = Pending(cdbs.format_unit(0), None, None)
+    one.session.submit(0, format_unit.command, TaskAttribute.ORDERED)
+    late = read(other, 0)
+    while not first.is_done:
+        vdisk.release()
+    assert (format_unit.is_done, late.is_done) == (False, False)
+    assert vdisk.names.count("read_now") == 1
+    vdisk.release_all()
+    assert format_unit.outcome == GOOD
+    assert late.outcome == Outcome(Status.GOOD, None, bytes(512))
