@@ -14,11 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.logical_unit import CommandRow, Layer, LogicalUnit, Restriction
-from scsi_backend.servers.steps import Steps, perform
+from scsi_backend.servers.performer import performer_of, run_alone
+from scsi_backend.servers.steps import Steps
 from scsi_backend.t10.opcodes import Opcode, opcode_text
 from scsi_backend.t10.sense import Sense, in_progress
 from scsi_backend.t10.status import Status
@@ -100,11 +100,8 @@ class LongOperation:
             steps.close()
             steps = _no_steps()
         self._command = None if is_immediate else command
-        # The operation may outlive its command, so another one, which no initiator knows of, stands
-        # for it where commands wait for each other.
-        self.performer = performer = Command(command.cdb, None, None, self._ended)
-        performer.nexus = command.nexus
-        unit.lock.run_alone(partial(_perform, steps), performer, command)
+        self.performer = performer_of(command, self._ended)
+        run_alone(unit, self.performer, steps, command)
         if is_immediate:
             command.complete()
 
@@ -145,14 +142,6 @@ class LongOperation:
 
 def _is_refused_meanwhile(row: CommandRow) -> bool:
     return row.opcode not in SERVED_MEANWHILE
-
-
-def _perform(steps: Steps, performer: Command) -> None:
-    def ended(failure: Sense | None) -> None:
-        # Not with ``check_condition``, by which QERR would abort commands of the initiator's.
-        performer.complete(Status.GOOD if failure is None else Status.CHECK_CONDITION, failure)
-
-    perform(performer.cdb, steps, ended)
 
 
 def _no_steps() -> Steps:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from scsi_backend.io.engine import Done
 from scsi_backend.servers.command import CheckCondition, Command
 from scsi_backend.servers.errors import write_sense
 from scsi_backend.servers.logical_unit import CommandRow, Layer, LogicalUnit, Restriction
+from scsi_backend.servers.performer import performer_of, run_alone
 from scsi_backend.servers.sbc_medium import flush
-from scsi_backend.servers.steps import Steps, run_steps
+from scsi_backend.servers.steps import Steps
 from scsi_backend.t10 import cdb as fields
 from scsi_backend.t10 import cdb_medium as medium_fields
 from scsi_backend.t10 import sense
@@ -104,34 +104,36 @@ def _eject(unit: LogicalUnit, command: Command) -> None:
         command.complete()
         return
     _check_removal(unit)
-    # Before the flush, so that nothing is written behind it.
+    # Before the flush, which waits for what came earlier: so nothing is written behind it.
     unit.medium.is_present = False
     unit.restrict(Layer.MEDIUM, NO_MEDIUM)
-    if fields.NO_FLUSH.read(cdb):
+    is_immediate = bool(fields.START_STOP_IMMED.read(cdb))
+    steps = _flush_ejected(unit, is_wanted=not fields.NO_FLUSH.read(cdb))
+    performer = performer_of(command, partial(_ejected, unit, None if is_immediate else command))
+    run_alone(unit, performer, steps, command)
+    if is_immediate:
         command.complete()
-    elif fields.START_STOP_IMMED.read(cdb):
-        unit.vdisk.sync(_report_later(unit, command))
+
+
+def _flush_ejected(unit: LogicalUnit, *, is_wanted: bool) -> Steps:
+    if is_wanted:
+        result = yield unit.vdisk.sync
+        if result < 0:
+            raise CheckCondition(write_sense(result, 0))
+
+
+def _ejected(unit: LogicalUnit, command: Command | None, performer: Command) -> None:
+    """End the command, if it still waits; a medium that could not be flushed is back."""
+    failure = performer.sense
+    if failure is not None:
+        _insert(unit, but=performer.nexus)
+    if command is None:
+        if failure is not None:
+            performer.nexus.defer_error(failure.as_deferred())
+    elif failure is None:
         command.complete()
     else:
-        run_steps(command, _flush_ejected(unit, command))
-
-
-def _flush_ejected(unit: LogicalUnit, command: Command) -> Steps:
-    result = yield unit.vdisk.sync
-    if result < 0:
-        _insert(unit, but=command.nexus)
-        raise CheckCondition(write_sense(result, 0))
-
-
-def _report_later(unit: LogicalUnit, command: Command) -> Done:
-    nexus = command.nexus
-
-    def report(result: int) -> None:
-        if result < 0:
-            _insert(unit, but=nexus)
-            nexus.defer_error(write_sense(result, 0).as_deferred())
-
-    return report
+        command.check_condition(failure)
 
 
 def _check_removal(unit: LogicalUnit) -> None:

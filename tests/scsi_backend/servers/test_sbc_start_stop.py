@@ -9,11 +9,12 @@ import pytest
 
 from scsi_backend.servers.disk import disk
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.t10.status import Status
 from scsi_backend.target.task_management import ManagementResponse, TaskManagementFunction
 from tests.scsi_backend import cdbs
-from tests.scsi_backend.fakes import FaultyVdisk
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
-from tests.scsi_backend.locking import join
+from tests.scsi_backend.locking import OLD, begin, join, write
 
 EJECT, EJECT_IMMED, LOAD, LOAD_IMMED = (
     "1b0000000200",
@@ -171,6 +172,25 @@ def test_what_was_written_is_stable_before_the_ejection_is_told(
     assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "02/3a/00")
     vdisk.release()
     assert pending.outcome.sense is None
+
+
+@pytest.mark.parametrize("cdb", [EJECT, EJECT_IMMED, "1b0000000600"])
+def test_what_came_before_an_ejection_is_written_before_its_flush(
+    one: Initiator, other: Initiator, vdisk: FaultyVdisk, cdb: str
+) -> None:
+    vdisk.data[:512] = OLD
+    vdisk.is_held, vdisk.immediate_bytes = True, NOT_NOW
+    atomic = begin(other, 0)
+    waiting = write(other, 0, OLD)
+    ejection = one.start(cdbs.raw(cdb))
+    assert ejection.is_done is (cdb == EJECT_IMMED)
+    assert_check_condition(other.send(cdbs.TEST_UNIT_READY), "02/3a/00")
+    vdisk.release_all()
+    for pending in (atomic, waiting, ejection):
+        assert pending.outcome.status == Status.GOOD
+    flushes = [] if cdb == "1b0000000600" else ["sync"]
+    writes = ["write_now", "write", "write_now", "write"]
+    assert vdisk.names == ["read_now", "read", *writes, *flushes]
 
 
 def test_ejecting_without_flush(one: Initiator, vdisk: FaultyVdisk) -> None:
