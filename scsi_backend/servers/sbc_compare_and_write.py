@@ -36,6 +36,7 @@ def _compare_and_write(unit: LogicalUnit, command: Command) -> None:
         raise CheckCondition(RANGE.length.invalid())
     length_bytes = blocks << unit.block_shift
     view = whole_data_out(command, RANGE, 2 * length_bytes)
+    unit.statistics.writes.add(blocks)
     if blocks == 0:
         command.complete()
         return

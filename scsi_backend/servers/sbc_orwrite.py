@@ -34,6 +34,7 @@ def _orwrite(unit: LogicalUnit, command: Command) -> None:
     lba, blocks = RANGE_16.unpack(cdb)
     check_transfer(unit, RANGE_16, lba, blocks)
     data = data_out_exactly(command, blocks << unit.block_shift)
+    unit.statistics.writes.add(blocks)
     is_stable = unit.is_write_through or bool(fields.FUA.read(cdb))
     run_steps(command, _steps(unit, lba, data, is_stable=is_stable))
 

@@ -68,6 +68,7 @@ def bind_write_and_verify(where: BlockRange) -> Callable[[LogicalUnit], Execute]
             lba, blocks = where.unpack(cdb)
             check_transfer(unit, where, lba, blocks)
             data = data_out_exactly(command, blocks << unit.block_shift)
+            unit.statistics.writes.add(blocks)
             is_compared = bool(bytchk.read(cdb))
             run_steps(command, _write_and_verify(unit, data, lba, is_compared=is_compared))
 

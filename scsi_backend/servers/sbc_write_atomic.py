@@ -41,6 +41,7 @@ def _write_atomic(where: BlockRange, boundary: Field, unit: LogicalUnit, command
     if blocks > block_limits(unit).max_atomic:
         raise CheckCondition(where.length.invalid())
     data = data_out_exactly(command, blocks << unit.block_shift)
+    unit.statistics.writes.add(blocks)
     run_steps(command, _steps(unit, lba, data))
 
 

@@ -64,8 +64,8 @@ class Transfers:
 class Statistics:
     """Counters since the logical unit came, and since each log page was reset.
 
-    READ and WRITE count themselves in ``reads`` and ``writes``; commands that read or write in
-    other ways are not among them.
+    READ, and WRITE of any kind that brings the data of each block, count themselves in ``reads``
+    and ``writes``; VERIFY, WRITE SAME and UNMAP are not among them.
     """
 
     def __init__(self) -> None:

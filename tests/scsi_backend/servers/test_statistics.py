@@ -35,6 +35,21 @@ def test_write_counts_itself_and_its_blocks(vdisk: FaultyVdisk, width: int) -> N
     assert unit.statistics.total == Counters(write_commands=1, write_blocks=3)
 
 
+@pytest.mark.parametrize(
+    ("cdb", "data_blocks"),
+    [
+        (cdbs.block(cdbs.ORWRITE, 16, 1, 3), 3),
+        (cdbs.block(cdbs.WRITE_AND_VERIFY, 10, 1, 3), 3),
+        (cdbs.write_atomic_16(1, 3), 3),
+        (cdbs.compare_and_write(1, 3), 6),
+    ],
+)
+def test_other_writes_count_as_well(cdb: bytes, data_blocks: int) -> None:
+    unit = disk(FaultyVdisk(max_atomic_bytes=1 << 20))
+    join(unit).good(cdb, bytes(data_blocks * 512))
+    assert unit.statistics.total == Counters(write_commands=1, write_blocks=3)
+
+
 @pytest.mark.parametrize("blocks", [0, 1, SHORT_BLOCKS, SHORT_BLOCKS + 1, 2 * SHORT_BLOCKS])
 def test_commands_of_any_length_count(vdisk: FaultyVdisk, blocks: int) -> None:
     unit = disk(vdisk)
