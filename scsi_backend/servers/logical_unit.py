@@ -19,19 +19,19 @@ from weakref import WeakSet
 
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.buffers import UnitBuffers
-from scsi_backend.servers.command import CheckCondition, Command, Execute
+from scsi_backend.servers.command import Command, Execute
 from scsi_backend.servers.copy_results import CopyOperations
 from scsi_backend.servers.medium import Medium
 from scsi_backend.servers.mode_state import ModeState, ModeStore
 from scsi_backend.servers.port_groups import PortGroups
 from scsi_backend.servers.range_lock import NEVER_WAIT, BlocksOf, RangeLock
 from scsi_backend.servers.reservations import PrStore, Reservations
+from scsi_backend.servers.service_actions import service_action_dispatch, service_actions_instead
 from scsi_backend.servers.statistics import Statistics
-from scsi_backend.t10 import cdb as cdb_fields
 from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.alua import AccessState
 from scsi_backend.t10.mode_values import ModeValues
-from scsi_backend.t10.opcodes import Opcode, service_action
+from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense
 
@@ -193,7 +193,7 @@ class LogicalUnit:
             if row.service_action is None:
                 return execute
             actions[row.service_action] = execute
-        return _service_action_dispatch(actions)
+        return service_action_dispatch(actions)
 
     @property
     def dispatch_in_force(self) -> Sequence[Execute]:
@@ -251,9 +251,7 @@ class LogicalUnit:
                 table[opcode] = restriction.instead
             elif hit:
                 actions = frozenset(row.service_action for row in hit)
-                table[opcode] = _service_actions_instead(
-                    actions, restriction.instead, table[opcode]
-                )
+                table[opcode] = service_actions_instead(actions, restriction.instead, table[opcode])
 
     def _recompose(self) -> None:
         if not self.lock.is_engaged and not self._restrictions:
@@ -294,7 +292,7 @@ class LogicalUnit:
         if atomic and len(atomic) == len(rows):
             return execute
         admitted = partial(self.lock.admit, execute)
-        return _service_actions_instead(atomic, execute, admitted) if atomic else admitted
+        return service_actions_instead(atomic, execute, admitted) if atomic else admitted
 
     def _task_set_of(self, command: Command) -> object:
         return self if self.control.tst == 0 else command.nexus
@@ -354,30 +352,6 @@ class LogicalUnit:
         self.block_count = self.vdisk.block_count
         self.raise_unit_attention(sense_data.CAPACITY_CHANGED)
         return True
-
-
-def _service_action_dispatch(by_action: dict[int, Execute]) -> Execute:
-    actions = MappingProxyType(by_action)
-
-    def execute(command: Command) -> None:
-        function = actions.get(service_action(command.cdb))
-        if function is None:
-            raise CheckCondition(cdb_fields.service_action_field(command.cdb).invalid())
-        function(command)
-
-    return execute
-
-
-def _service_actions_instead(
-    actions: frozenset[int | None], instead: Execute, otherwise: Execute
-) -> Execute:
-    def execute(command: Command) -> None:
-        if service_action(command.cdb) in actions:
-            instead(command)
-        else:
-            otherwise(command)
-
-    return execute
 
 
 def invalid_opcode(command: Command) -> None:
