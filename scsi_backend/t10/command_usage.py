@@ -136,13 +136,6 @@ _ROWS: Final[tuple[tuple[int, int | None, str, Timeouts], ...]] = (
         "7f 00 00000000 00 ff 000d 09 00 ffffffffffffffff 0000000000000000 ffffffff",
         _LONG,
     ),
-    # BMOP and PREVIOUS GENERATION PROCESSING in bytes 2 and 3, then the two generations.
-    (
-        Opcode.VARIABLE_LENGTH,
-        VariableLength.ORWRITE_32,
-        "7f 00 07 0f 0000 00 ff 000e 18 00 ffffffffffffffff ffffffffffffffff ffffffff",
-        _MOVES,
-    ),
     (
         Opcode.VARIABLE_LENGTH,
         VariableLength.WRITE_ATOMIC_32,
