@@ -104,6 +104,9 @@ class VdiskAttributes(BaseModel):
     lb_per_pb_exp: Flag = Field(
         True, description="READ CAPACITY(16): 0 hides that physical blocks have 4096 bytes"
     )
+    long_cdbs: Flag = Field(
+        False, description="serve 32-byte READ, WRITE and the like, which need no protection here"
+    )
     t10_dev_id: Annotated[str, _printable(25)] | None = Field(
         None, description="T10 vendor ID designator of VPD 83h (made from the device's name)"
     )

@@ -80,6 +80,8 @@ class Vdisk(ABC):
         self.has_explicit_alua = attributes.expl_alua
         # READ CAPACITY(16): how many logical blocks there are in a physical one.
         self.tells_physical_blocks = attributes.lb_per_pb_exp
+        # Whether 32-byte commands are served, for which SBC-4 wants type 2 protection.
+        self.has_long_cdbs = attributes.long_cdbs
         self.is_thin_provisioned = False
         # Whether ``measure_space`` says more than that everything is stored.
         self.measures_space = False

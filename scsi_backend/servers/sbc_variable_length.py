@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The 32-byte forms of block commands: opcode 7Fh, each with a service action (SBC-4 5).
 
-Deviation: SBC-4 has them for units with type 2 protection only, whose tags they carry. Here they do
-what the shorter forms do, with RDPROTECT, WRPROTECT and VRPROTECT of zero, and ignore the tags.
+SBC-4 has them for units with type 2 protection only, whose tags they carry. A device with
+``long_cdbs`` deviates: they do what the shorter forms do, with RDPROTECT, WRPROTECT and VRPROTECT
+of zero, and ignore the tags.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.command import CheckCondition, Command, Execute
 from scsi_backend.servers.logical_unit import CommandRow, LogicalUnit
 from scsi_backend.servers.sbc_transfer import bind_read, bind_write
@@ -46,9 +48,21 @@ def _bind_whole(bind: Bind) -> Bind:
     return bind_checked
 
 
+def _has_long_cdbs(vdisk: Vdisk) -> bool:
+    return vdisk.has_long_cdbs
+
+
+def _has_long_write_atomic(vdisk: Vdisk) -> bool:
+    return vdisk.has_long_cdbs and has_write_atomic(vdisk)
+
+
 def _reads(action: VariableLength, bind: Bind) -> CommandRow:
     return CommandRow(
-        Opcode.VARIABLE_LENGTH, _bind_whole(bind), service_action=action, blocks_of=blocks_32
+        Opcode.VARIABLE_LENGTH,
+        _bind_whole(bind),
+        service_action=action,
+        blocks_of=blocks_32,
+        is_supported=_has_long_cdbs,
     )
 
 
@@ -59,6 +73,7 @@ def _writes(action: VariableLength, bind: Bind) -> CommandRow:
         service_action=action,
         writes_medium=True,
         blocks_of=blocks_32,
+        is_supported=_has_long_cdbs,
     )
 
 
@@ -75,6 +90,6 @@ VARIABLE_LENGTH_COMMANDS = (
         writes_medium=True,
         blocks_of=blocks_32,
         is_atomic=True,
-        is_supported=has_write_atomic,
+        is_supported=_has_long_write_atomic,
     ),
 )

@@ -57,6 +57,7 @@ class FaultyVdisk(Vdisk):
     ) -> None:
         attributes = VdiskAttributes(blocksize=block_size_bytes, read_only=read_only, naa_id=naa_id)
         super().__init__("faulty", attributes, blocks * block_size_bytes + tail_bytes)
+        self.has_long_cdbs = True
         self.needs_sync = not (nv_cache or read_only)
         self.has_volatile_cache = self.needs_sync and not write_through
         self.is_thin_provisioned = self.measures_space = is_thin

@@ -52,6 +52,7 @@ def test_defaults_are_scsts() -> None:
         "rotational": True,
         "removable": False,
         "lb_per_pb_exp": True,
+        "long_cdbs": False,
         "write_through": False,
         "nv_cache": False,
         "thin_provisioned": False,

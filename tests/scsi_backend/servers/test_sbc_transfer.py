@@ -38,7 +38,7 @@ def initiator(vdisk: FaultyVdisk) -> Initiator:
 @pytest.fixture
 def huge() -> Initiator:
     """A disk larger than one transfer, of 4096-byte blocks so that 10-byte CDBs reach its limit."""
-    return connect(VdiskNullio("n", NullioAttributes(size_mb=64, blocksize=4096)))
+    return connect(VdiskNullio("n", NullioAttributes(size_mb=64, blocksize=4096, long_cdbs=True)))
 
 
 @pytest.mark.parametrize(

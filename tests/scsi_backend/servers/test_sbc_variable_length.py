@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from scsi_backend.handlers.attributes import NullioAttributes
+from scsi_backend.handlers.vdisk_nullio import VdiskNullio
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk, pattern
 from tests.scsi_backend.initiator import Initiator, assert_check_condition, connect
@@ -109,3 +111,10 @@ def test_unknown_service_action_is_refused(initiator: Initiator, action: int) ->
 
 def test_opcode_is_the_variable_length_one() -> None:
     assert cdbs.block(cdbs.READ, 32, 5, 3) == golden(0x09)[:20] + bytes(8) + golden(0x09)[28:]
+
+
+@pytest.mark.parametrize("action", range(0x20))
+def test_device_without_long_cdbs_has_no_such_opcode(action: int) -> None:
+    vdisk = VdiskNullio("n", NullioAttributes(size_mb=1))
+    cdb = bytes.fromhex(f"7f00000000000018 00{action:02x}").ljust(32, b"\0")
+    assert_check_condition(connect(vdisk).send(cdb), "05/20/00", at=(0, None))
