@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # What serving needs, and what only the tests and the benchmark need.
 RUN_PACKAGES := python3 python3-venv nbdkit nbdkit-plugin-python
 TEST_PACKAGES := $(RUN_PACKAGES) aoetools cpio dmsetup e2fsprogs fio gnutls-bin iproute2 kmod \
-	busybox-static libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 \
+	busybox-static libiscsi-bin libnbd-bin nbd-client nbd-server procps python3-libnbd qemu-system-x86 \
 	qemu-utils sg3-utils vblade
 
 # apt-get is run only for what dpkg does not know as installed.
@@ -69,6 +69,10 @@ TEST_WORKERS := 2
 .PHONY: test
 test: setup-test ## run every test (TEST_WORKERS=0: in one process)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: conformance
+conformance: setup-test ## libiscsi's SCSI test suite on kernel disks of the daemon, as a table
+	$(BIN)/python -m pytest -q -rP tests/kernel/test_conformance.py
 
 FUZZ_STREAMS := 1000000
 FUZZ_CONNECTIONS := 20000

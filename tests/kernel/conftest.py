@@ -42,6 +42,7 @@ PROGRAMS = (
         "aoeping",
         "sg_inq",
         "sg_reset",
+        "iscsi-test-cu",
     ),
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -99,9 +100,20 @@ def tcmu(kernel: KernelImage) -> Iterator[Steps]:
         yield steps
 
 
+@pytest.fixture(scope="session")
+def conformance(kernel: KernelImage) -> Iterator[Steps]:
+    modules = ["target_core_user", "tcm_loop", "iscsi_target_mod", "sd_mod", "sg"]
+    with run_steps(kernel, "conformance.sh", modules, timeout_s=1500.0) as steps:
+        yield steps
+
+
 @contextmanager
 def run_steps(
-    kernel: KernelImage, script: str, modules: Sequence[str], memory_mib: int = 1024
+    kernel: KernelImage,
+    script: str,
+    modules: Sequence[str],
+    memory_mib: int = 1024,
+    timeout_s: float = SCRIPT_TIMEOUT_S,
 ) -> Iterator[Steps]:
     """Run a script of `guest/` and yield its steps; their files go when the context ends.
 
@@ -110,7 +122,7 @@ def run_steps(
     with tempfile.TemporaryDirectory(prefix="scst-bridge-share-") as folder:
         share = Path(folder)
         text = (GUEST / script).read_text()
-        result = run_guest(kernel, text, modules, SCRIPT_TIMEOUT_S, share, memory_mib)
+        result = run_guest(kernel, text, modules, timeout_s, share, memory_mib)
         if result.status != 0:
             raise GuestError(describe(f"{script}: exit {result.status}", share))
         yield Steps(share)

@@ -18,6 +18,11 @@ from tests.kernel.kernel_image import KernelImage
 
 GUEST = Path(__file__).resolve().parent / "guest"
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
+FOLDERS = (
+    *("bin", "sbin", "modules", "proc", "sys", "dev", "host", "root"),
+    # Where the kernel's target keeps reservations; a thread of its own opens them, in this root.
+    *("var/target/pr", "var/target/alua"),
+)
 
 # request_module() runs /sbin/modprobe in the kernel's own root, which stays the initramfs although
 # the script runs in a chroot; without this a mount cannot pull in its file system or its checksums.
@@ -37,7 +42,7 @@ def build_initramfs(kernel: KernelImage, settings: Mapping[str, str], scratch: P
     busybox = shutil.which("busybox")
     if busybox is None:
         raise HostToolError("busybox: not found (Debian package busybox-static)")
-    for folder in ("bin", "sbin", "modules", "proc", "sys", "dev", "host", "root"):
+    for folder in FOLDERS:
         (tree / folder).mkdir(parents=True)
     shutil.copy(busybox, tree / "bin" / "busybox")
     write_executable(tree / "init", (GUEST / "init.sh").read_text())

@@ -29,6 +29,14 @@ class Steps:
 
         Raises `StepError` when the step did not succeed.
         """
+        lines = self.output(name)
+        return [line.removeprefix(VERIFIED) for line in lines if line.startswith(VERIFIED)]
+
+    def output(self, name: str) -> list[str]:
+        """Return the lines that step `name` printed.
+
+        Raises `StepError` when the step did not succeed.
+        """
         folder = self.files / "steps" / name
         if not folder.is_dir():
             raise StepError(f"{name}: never ran\n{self.logs()}")
@@ -38,8 +46,7 @@ class Steps:
             raise StepError(f"{name}: no status\n{output}\n{self.logs()}")
         if (code := status.read_text().strip()) != "0":
             raise StepError(f"{name}: exit {code}\n{output}\n{self.logs()}")
-        lines = output.splitlines()
-        return [line.removeprefix(VERIFIED) for line in lines if line.startswith(VERIFIED)]
+        return output.splitlines()
 
     def logs(self) -> str:
         """Return the output of the background programs."""

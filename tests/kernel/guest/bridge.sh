@@ -10,7 +10,7 @@ serve() {
     local name=$1 conf=$2
     shift 2
     spawn "$name" "$@" "$BRIDGE" serve "$conf"
-    await_line "$name" 60 ready
+    await_line "$name" 120 ready
     verified "$name ready"
 }
 
