@@ -88,13 +88,6 @@ EXEMPTIONS = (
     ),
     Exemption(
         BOTH,
-        Outcome.FAIL,
-        "libiscsi 1.19 keeps 16 bytes of CDB usage data, and none of what it is told of the "
-        "commands with 32 bytes",
-        ("ReportSupportedOpcodes.OneCommand",),
-    ),
-    Exemption(
-        BOTH,
         Outcome.SKIP,
         "wants physical blocks of several logical ones, on which GetLBAStatus.UnmapSingle errs",
         (

@@ -15,13 +15,13 @@ NOT_OVER_ISCSI="PreventAllow.ITNexusLoss PreventAllow.Logout Reserve6.ITNexusLos
     Sanitize.Reservations Sanitize.Reset"
 CONF=/run/scst.conf
 
-# disk NAME NAA: a section of the configuration. EXTENDED COPY names disks by designators of up to 20
+# disk NAME NAA [LINE...]: a section of the configuration. EXTENDED COPY names disks by designators of up to 20
 # bytes. Physical blocks are no larger than logical ones, since GetLBAStatus.UnmapSingle expects of
 # larger ones that GET LBA STATUS begins where it was not asked to.
 disk() {
     truncate -s "$DISK_BYTES" "/run/$1.img"
     printf '%s\n' "DEVICE $1 {" "filename /run/$1.img" "thin_provisioned 1" "removable 1" \
-        "naa_id $2" "lb_per_pb_exp 0" "atomic_journal /run/$1.journal" "}"
+        "naa_id $2" "lb_per_pb_exp 0" "atomic_journal /run/$1.journal" "${@:3}" "}"
 }
 
 # target NAME DISK...: a way to disks, the Nth of which is LUN N - 1.
@@ -42,7 +42,8 @@ start() {
         echo "HANDLER vdisk_fileio {"
         disk paths 0x3000000000000001
         disk iscsi 0x3000000000000002
-        disk tools 0x3000000000000003
+        # The suite's tool has room for the usage data of 16 bytes of a CDB.
+        disk tools 0x3000000000000003 "long_cdbs 1"
         disk other 0x3000000000000004
         printf '%s\n' "}" "TARGET_DRIVER scst_local {" "socket /run/scst-bridge/local.sock"
         target path0 paths
