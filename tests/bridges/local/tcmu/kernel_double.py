@@ -108,10 +108,7 @@ class Device:
 
     def reset_ring(self) -> None:
         """Forget what is in the ring."""
-        self.kernel.head = self.kernel.cleaned = 0
-        self.kernel.pending.clear()
-        self.memory[12:16] = bytes(4)
-        self.memory[64:68] = bytes(4)
+        self.kernel.reset()
 
     def close(self) -> None:
         """Leave nothing open."""
