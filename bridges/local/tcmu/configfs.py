@@ -69,14 +69,19 @@ class Configfs:
     def found(self) -> list[FoundDevice]:
         """The TCMU devices of this project, whoever made them."""
         devices = []
-        for path in sorted(self._core.glob("user_*/*/attrib/dev_config")):
+        for folder in sorted(self._device_folders()):
             with suppress(OSError):
-                config = DeviceConfig.parse(path.read_text())
-                folder = path.parent.parent
+                config = DeviceConfig.parse((folder / "attrib" / "dev_config").read_text())
                 if config is not None:
                     is_enabled = (folder / "enable").read_text().strip() == "1"
                     devices.append(FoundDevice(folder, config, is_enabled))
         return devices
+
+    def _device_folders(self) -> Iterator[Path]:
+        """What the adapters have, attributes among it; another process may remove any of them."""
+        for adapter in self._core.glob("user_*"):
+            with suppress(OSError):
+                yield from adapter.iterdir()
 
     def claim(self) -> None:
         """Make our host bus adapter, for which rights are needed; raises KernelError."""
@@ -89,16 +94,19 @@ class Configfs:
                 folder.rmdir()
 
     def create_device(self, settings: DeviceSettings) -> FoundDevice:
-        """Make and enable a TCMU device; raises KernelError, and nothing is left."""
+        """Make and enable a TCMU device; raises KernelError, and nothing is left of a new one."""
         device = FoundDevice(
             self._core / _HBA / settings.config.name.device, settings.config, is_enabled=True
         )
+        # What is there may be what a killed daemon began, or another one is making now.
+        is_new = not device.folder.exists()
         _make(device.folder)
         try:
             self._set_up(device.folder, settings)
         except KernelError:
-            with suppress(KernelError):
-                self.remove_device(device)
+            if is_new:
+                with suppress(KernelError):
+                    self.remove_device(device)
             raise
         return device
 

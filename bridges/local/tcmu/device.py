@@ -62,9 +62,9 @@ class RingDevice:
         except BlockingIOError:
             pass
         except OSError as error:
-            # EIO: the device is being removed.
-            if error.errno != errno.EIO:
-                _log.error("%s: %s", self._name, error.strerror)
+            is_gone = error.errno == errno.EIO
+            reason = "somebody has removed the device" if is_gone else error.strerror
+            _log.error("%s: no longer served: %s", self._name, reason)
             self.stop_reading()
             return
         self._wake()
@@ -111,6 +111,7 @@ class RingDevice:
     def close(self) -> None:
         """Serve no more; what is under way then cannot be responded to. ``uio`` stays open."""
         self.stop_reading()
+        self._lun.close()
         if self._lun.outstanding:
             _log.error("%s: %d commands are still under way", self._name, self._lun.outstanding)
         else:

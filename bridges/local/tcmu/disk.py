@@ -69,7 +69,7 @@ class KernelDisk:
         terms: Terms,
     ) -> None:
         self.name = name
-        self.disk = Disk()
+        self._disk = Disk()
         self._loop = loop
         self._configfs = configfs
         self._sysfs = sysfs
@@ -88,6 +88,13 @@ class KernelDisk:
     def device_name(self) -> str:
         """The name of the device behind the LUN."""
         return self._entry.unit.name
+
+    @property
+    def disk(self) -> Disk:
+        """What the kernel has made of the LUN, which may have come late."""
+        if self._address and not self._disk.block:
+            self._disk = self._sysfs.disk(self._address)
+        return self._disk
 
     @property
     def is_served(self) -> bool:
@@ -174,10 +181,7 @@ class KernelDisk:
             await off_loop(partial(configfs.map_lun, self.name, found))
         self._address = configfs.address(self.name)
         deadline_s = self._loop.time() + _PROBE_TIMEOUT_S
-        while True:
-            self.disk = self._sysfs.disk(self._address)
-            if self.disk.block or self._loop.time() > deadline_s:
-                break
+        while not self.disk.block and self._loop.time() <= deadline_s:
             await asyncio.sleep(_POLL_S)
         with suppress(OSError):
             self._sysfs.set_queue_depth(self._address, _QUEUE_DEPTH)

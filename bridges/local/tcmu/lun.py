@@ -61,6 +61,7 @@ class RingLun:
         self._schedule = schedule
         self._is_batching = False
         self._is_scheduled = False
+        self._is_closed = False
         # Commands that did not end before submit returned.
         self._late: dict[int, _Io] = {}
 
@@ -140,5 +141,10 @@ class RingLun:
         self._flush()
 
     def _flush(self) -> None:
-        if self._ring.publish():
+        if not self._is_closed and self._ring.publish():
             self._notify()
+
+    def close(self) -> None:
+        """Show the kernel the responses that there are; it hears of no later ones."""
+        self._flush()
+        self._is_closed = True

@@ -9,6 +9,10 @@ may lie over it; the data area of a command is its own until its response.
 After a restart of the handler an entry may therefore name a command that has ended: what is in the
 ring must be reset by the kernel (configfs, action/reset_ring), never taken once more.
 
+The kernel keeps the data area of a command that it no longer waits for until the response, however
+late. A reset gives it to other commands at once: if somebody has the ring reset while it is served,
+nothing more can be taken or given back, for storage may still write to what is others' now.
+
 Source: Linux, drivers/target/target_core_user.c, tcmu_handle_completions(). The words of the
 mailbox are read and written without barriers, as is right on x86.
 """
@@ -63,8 +67,8 @@ class Ring:
         self._base = mailbox.ring_offset_bytes
         self._size = mailbox.ring_bytes
         self._data_at = self._base + self._size
-        # Where the next entry is taken, and where the next response goes.
-        self._taken = self._tail = self._words[_TAIL]
+        # Where the next entry is taken, where the next response goes, and what the kernel knows of.
+        self._taken = self._tail = self._shown = self._words[_TAIL]
         if self._tail >= self._size or self._tail % wire.ALIGNMENT:
             raise RingError(f"tail {self._tail} in a ring of {self._size} bytes")
         # The lengths of the entries from the tail on; negative for those that get no response.
@@ -94,6 +98,8 @@ class Ring:
         head = words[_HEAD]
         if head >= size or head % wire.ALIGNMENT:
             raise RingError(f"head {head} in a ring of {size} bytes")
+        if self._is_reset:
+            raise RingError("the kernel's end of the ring was reset")
         while (at := self._taken) != head:
             offset = base + at
             len_op = words[offset >> 2]
@@ -109,6 +115,14 @@ class Ring:
             else:
                 self._slots.append(-length)
                 self._take_other(taker, offset, length, len_op & _MASK)
+
+    @property
+    def _is_reset(self) -> bool:
+        """Whether the kernel has changed the handler's word, or gone behind what was taken."""
+        words, size, shown = self._words, self._size, self._shown
+        return words[_TAIL] != shown or (
+            (words[_HEAD] - shown) % size < (self._taken - shown) % size
+        )
 
     def _take_command(self, taker: Taker, offset: int, length: int) -> None:
         memory = self._memory
@@ -192,10 +206,11 @@ class Ring:
     def publish(self) -> bool:
         """Show the kernel what has been given back; tell whether there was anything.
 
-        The kernel looks when the device is written to.
+        The kernel looks when the device is written to. It is shown nothing in a ring that was
+        reset, where the same ids are other commands'.
         """
         self._skip()
-        if self._tail == self._words[_TAIL]:
+        if self._tail == self._shown or self._is_reset:
             return False
-        self._words[_TAIL] = self._tail
+        self._words[_TAIL] = self._shown = self._tail
         return True

@@ -31,8 +31,8 @@ from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
 
-# How long a stop waits for the kernel to let go of the disks.
-_STOP_TIMEOUT_S: Final = 60.0
+# How long a start waits for the kernel to make the disks, and a stop for it to let go of them.
+_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class KernelServer:
         configfs: Configfs | None = None,
         sysfs: Sysfs | None = None,
         check: Callable[[Sysfs], None] = prepare,
-        stop_timeout_s: float = _STOP_TIMEOUT_S,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._loop = loop
         self._exports = tuple(exports)
@@ -64,7 +64,7 @@ class KernelServer:
         self._configfs = configfs or Configfs()
         self._sysfs = sysfs or Sysfs()
         self._check = check
-        self._stop_timeout_s = stop_timeout_s
+        self._timeout_s = timeout_s
         self._sessions: list[Session] = []
         self._disks: list[KernelDisk] = []
         self._events: socket.socket | None = None
@@ -77,13 +77,22 @@ class KernelServer:
 
     def start(self) -> None:
         """Begin to make the disks, or to take over what another daemon has left."""
+        if self._exports:
+            # Memory that this process needs must not wait for its own disks. Threads have it from
+            # who starts them, so it is said before there is anything to do for them.
+            become_io_flusher()
         self._starting = self._loop.create_task(self._start())
         self._starting.add_done_callback(_report)
 
     async def started(self) -> None:
-        """Return when every disk is there, or the log says why not."""
+        """Return when every disk is there, or the log says why not.
+
+        A kernel that is stuck is not waited for: whoever starts the daemon could not stop it.
+        """
         if self._starting is not None:
-            await asyncio.wait((self._starting,))
+            _, late = await asyncio.wait((self._starting,), timeout=self._timeout_s)
+            if late:
+                _log.error("the kernel takes long to make its disks: not waited for")
 
     async def _start(self) -> None:
         try:
@@ -93,14 +102,14 @@ class KernelServer:
             names = ", ".join(export.target.name for export in self._exports)
             _log.error("no kernel disks for target %s: %s", names, error)
             return
-        # Memory that this process needs must not wait for its own disks.
-        become_io_flusher()
         self._listen()
         wanted = {disk.config: disk for export in self._exports for disk in self._make(export)}
         left: dict[LunName, FoundDevice] = {}
         taken: set[LunName] = set()
         for found in await off_loop(self._configfs.found):
-            if found.is_enabled and found.config in wanted:
+            # One that no LUN leads to may have been left before its attributes were set.
+            is_whole = found.is_enabled and self._configfs.is_mapped(found.config.name, found)
+            if is_whole and found.config in wanted:
                 left[found.config.name] = found
             elif not await self._remove(found):
                 taken.add(found.config.name)
@@ -159,9 +168,11 @@ class KernelServer:
         It ends in time, whatever the kernel does.
         """
         try:
-            await asyncio.wait_for(self._take_down(), self._stop_timeout_s)
+            await asyncio.wait_for(self._take_down(), self._timeout_s)
         except TimeoutError:
             _log.error("the kernel does not let go of its disks: left to the next start")
+            if self._starting is not None:
+                self._starting.cancel()
         for disk in self._disks:
             disk.abandon()
         if self._events is not None:
@@ -178,7 +189,7 @@ class KernelServer:
             await asyncio.wait((self._starting,))
         for disk in reversed(self._disks):
             try:
-                if await disk.take_down():
+                if disk.is_served and await disk.take_down():
                     _log.info("%s: %s is removed", disk.name, disk.disk)
             except (KernelError, OSError) as error:
                 _log.error("%s: %s", disk.name, error)

@@ -58,9 +58,9 @@ class Sysfs:
     def find_uio(self, name: str) -> UioNode | None:
         """The uio device that has a name."""
         for folder in (self._root / "class" / "uio").glob("uio*"):
-            if _read(folder / "name") == name:
-                size = int(_read(folder / "maps" / "map0" / "size"), 16)
-                return UioNode(self._nodes / folder.name, size)
+            size = _read(folder / "maps" / "map0" / "size")
+            if size and _read(folder / "name") == name:
+                return UioNode(self._nodes / folder.name, int(size, 16))
         return None
 
     def open_uio(self, node: UioNode) -> OpenUio:

@@ -3,6 +3,8 @@
 # The project's programs and Linux's NBD client, for the guest's scripts.
 
 BRIDGE=$CHECKOUT/.venv/bin/scst-bridge
+# The environment may be shared with another checkout, whose code is not what is tested.
+export PYTHONPATH=$CHECKOUT
 DISK_BYTES=$((512 << 20))
 
 # serve NAME CONF [PREFIX...]: the daemon, spawned as NAME by way of PREFIX, with its doors open.

@@ -108,10 +108,7 @@ class Device:
 
     def reset_ring(self) -> None:
         """Forget what is in the ring."""
-        self.kernel.head = self.kernel.cleaned = 0
-        self.kernel.pending.clear()
-        self.memory[12:16] = bytes(4)
-        self.memory[64:68] = bytes(4)
+        self.kernel.reset()
 
     def close(self) -> None:
         """Leave nothing open."""
@@ -130,6 +127,7 @@ class KernelDouble:
         self.mapped: dict[LunName, Device] = {}
         self.ports: dict[str, str] = {}
         self.in_use: set[str] = set()
+        self.is_probing = False
         self.log: list[str] = []
         self.failing: dict[str, str] = {}
         self.configfs = _Configfs(self)
@@ -242,6 +240,8 @@ class _Sysfs(Sysfs):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(node.path))
 
     def disk(self, address: str) -> Disk:
+        if self._kernel.is_probing:
+            return Disk()
         host, _, _, lun = address.split(":")
         return Disk(f"sd{host}{lun}", f"sg{host}{lun}")
 

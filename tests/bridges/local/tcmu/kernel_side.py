@@ -82,11 +82,20 @@ class KernelSide:
         return RING_AT + self.head
 
     def put(self, entry: bytes, length: int | None = None) -> None:
-        """Write an entry at the head and move that."""
+        """Write an entry at the head and move that; a full ring would look like an empty one."""
+        used = (self.head - self.cleaned) % self.ring_bytes
+        assert (len(entry) if length is None else length) < self.ring_bytes - used
         at = RING_AT + self.head
         self.memory[at : at + len(entry)] = entry
         self.head = (self.head + (len(entry) if length is None else length)) % self.ring_bytes
         struct.pack_into("<I", self.memory, 12, self.head)
+
+    def reset(self) -> None:
+        """Forget what is in the ring, as by action/reset_ring."""
+        self.head = self.cleaned = 0
+        self.pending.clear()
+        struct.pack_into("<I", self.memory, 12, 0)
+        struct.pack_into("<I", self.memory, 64, 0)
 
     @property
     def tail(self) -> int:

@@ -36,7 +36,7 @@ class House:
         self,
         *luns: int,
         cmd_time_out_s: int = 30,
-        stop_timeout_s: float = 20,
+        timeout_s: float = 20,
         check: Callable[[Sysfs], None] = lambda sysfs: None,
     ) -> KernelServer:
         """A server for some of the LUNs, all unless given; it is not started."""
@@ -54,7 +54,7 @@ class House:
             configfs=self.kernel.configfs,
             sysfs=self.kernel.sysfs,
             check=check,
-            stop_timeout_s=stop_timeout_s,
+            timeout_s=timeout_s,
         )
 
     async def started(self, *luns: int, cmd_time_out_s: int = 30) -> KernelServer:

@@ -65,6 +65,18 @@ def test_device_is_made_with_all_that_concerns_it(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("was_there", [False, True])
+def test_device_that_cannot_be_made_is_removed_unless_another_process_made_it(
+    tmp_path: Path, was_there: bool
+) -> None:
+    folder = tmp_path / "core" / "user_7077" / "t0.3"
+    if was_there:
+        folder.mkdir(parents=True)
+    with pytest.raises(KernelError):
+        Configfs(tmp_path).create_device(SETTINGS)
+    assert folder.exists() == was_there
+
+
 def test_uio_name_has_the_number_of_the_hba(tmp_path: Path) -> None:
     found = FoundDevice(tmp_path / "core" / "user_12" / "t0.3", CONFIG, is_enabled=True)
     assert found.uio_name == "tcm-user/12/t0.3/scst-bridge/t0/3/0123456789abcdef"

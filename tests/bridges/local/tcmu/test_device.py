@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -100,16 +102,21 @@ def test_spoilt_ring_is_told_and_left(kernel: Device, caplog: pytest.LogCaptureF
     assert caplog.messages == [f"{NAME}: no longer served: head 3 in a ring of 4096 bytes"]
 
 
-def test_device_that_goes_is_told_once(kernel: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_device_that_goes_is_told_once(
+    kernel: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int, length: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
     async def visit(device: RingDevice) -> None:
-        assert kernel.events is not None
-        kernel.events.close()
-        kernel.events = None
+        # No descriptor that one can wait on fails like that of a uio device.
+        monkeypatch.setattr(os, "read", fail)
         for _ in range(5):
+            kernel.tell()
             await asyncio.sleep(0)
 
     served(kernel, visit)
-    assert len(caplog.messages) <= 1
+    assert caplog.messages == [f"{NAME}: no longer served: somebody has removed the device"]
 
 
 def test_commands_under_way_at_the_end_are_told_and_keep_their_memory(
@@ -130,3 +137,40 @@ def test_commands_under_way_at_the_end_are_told_and_keep_their_memory(
     assert isinstance(data, memoryview)
     data[:] = b"\x5a" * 512
     assert bytes(kernel.kernel.data(0, 512)) == b"\x5a" * 512
+
+
+def test_command_that_ends_after_the_end_writes_to_nobody_elses_descriptor(
+    kernel: Device,
+) -> None:
+    commands: list[Command] = []
+
+    async def visit(device: RingDevice) -> None:
+        kernel.queue(cdbs.TEST_UNIT_READY)
+        while not commands:
+            await asyncio.sleep(0)
+        device.close()
+        assert kernel.events is not None
+        commands[0].complete()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        with pytest.raises(BlockingIOError):
+            kernel.events.recv(4)
+
+    served(kernel, visit, commands.append)
+
+
+def test_response_of_the_last_moment_is_shown(kernel: Device) -> None:
+    commands: list[Command] = []
+
+    async def visit(device: RingDevice) -> None:
+        kernel.queue(cdbs.TEST_UNIT_READY)
+        while not commands:
+            await asyncio.sleep(0)
+        commands[0].complete()
+        device.close()
+        kernel.wait()
+        assert [response.command_id for response in kernel.kernel.responses()] == [1]
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    served(kernel, visit, commands.append)

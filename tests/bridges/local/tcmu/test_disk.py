@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from bridges.local.tcmu import disk as disk_module
 from tests.bridges.local.tcmu.serving import T0, T1, House, run
 
 
@@ -26,6 +27,24 @@ def test_devices_are_made_from_what_the_luns_are() -> None:
         assert settings.cmd_time_out_s == 7
         assert made.kernel.ports == {"t0": "session"}
         await server.stop()
+
+    run(visit)
+
+
+def test_disk_that_the_kernel_found_late_is_not_removed_while_it_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(disk_module, "_PROBE_TIMEOUT_S", 0.0)
+
+    async def visit(made: House) -> None:
+        made.kernel.is_probing = True
+        server = await made.started(0)
+        assert [str(disk.disk) for disk in server.disks] == ["no device"]
+        made.kernel.is_probing = False
+        assert [disk.disk.block for disk in server.disks] == ["sd00"]
+        made.kernel.in_use.add("sd00")
+        await server.stop()
+        assert T0 in made.kernel.mapped
 
     run(visit)
 

@@ -47,6 +47,19 @@ def test_left_device_with_another_identity_is_made_anew() -> None:
     run(visit)
 
 
+def test_left_device_that_no_lun_led_to_is_made_anew() -> None:
+    async def visit(made: House) -> None:
+        made.kill(await made.started(0))
+        old = made.kernel.devices[T0]
+        # Killed when it was enabled, but the kernel still had the reservations.
+        del made.kernel.mapped[T0]
+        server = await made.started(0)
+        assert made.kernel.devices[T0] is not old
+        await server.stop()
+
+    run(visit)
+
+
 def test_left_device_that_was_never_enabled_is_made_anew() -> None:
     async def visit(made: House) -> None:
         made.kill(await made.started(0))

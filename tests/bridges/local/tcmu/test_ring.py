@@ -189,13 +189,13 @@ def test_sense_data_are_cut_to_their_room_and_leave_nothing_behind() -> None:
 
 def test_pad_is_given_back_with_what_follows() -> None:
     kernel, ring = made(ring_bytes=304)
-    kernel.command(1, TEST_UNIT_READY)
+    kernel.command(1, bytes(32))
     kernel.command(2, TEST_UNIT_READY)
     taken(ring)
     ring.complete(1, 0, 0, b"")
     ring.publish()
     assert len(kernel.responses()) == 1
-    # 64 bytes are left before the end.
+    # 40 bytes are left before the end.
     kernel.command(3, TEST_UNIT_READY)
     assert kernel.head == 120
     assert taken(ring).ids == [3]
@@ -278,6 +278,29 @@ def test_ring_without_a_next_entry_is_an_error(offset: int, value: int, reason: 
     struct.pack_into("<I", kernel.memory, offset, value)
     with pytest.raises(RingError, match=reason):
         taken(ring)
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+def test_ring_that_is_reset_while_it_is_served_is_left_alone(answered: int) -> None:
+    kernel, ring = made()
+    kernel.command(1, TEST_UNIT_READY)
+    kernel.command(2, TEST_UNIT_READY)
+    assert taken(ring).ids == [1, 2]
+    for number in range(answered):
+        ring.complete(number + 1, 0, 0, b"")
+    ring.publish()
+    kernel.responses()
+    kernel.reset()
+    # The kernel gives out the same ids again, for other commands.
+    kernel.command(2, TEST_UNIT_READY)
+    recorder = Recorder()
+    with pytest.raises(RingError, match="reset"):
+        ring.receive(recorder)
+    assert recorder.ids == []
+    for number in range(answered, 2):
+        ring.complete(number + 1, 0, 0, b"")
+    assert not ring.publish()
+    assert (kernel.tail, kernel.responses(), kernel.pending) == (0, [], {2})
 
 
 @pytest.mark.parametrize("tail", [4096, 4])

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
+from bridges.local.tcmu import server as server_module
 from bridges.local.tcmu.configfs import KernelError
 from bridges.local.tcmu.sysfs import Sysfs
 from tests.bridges.local.tcmu.serving import READ, T0, T1, House, run
@@ -90,6 +92,7 @@ def test_disk_that_cannot_be_made_leaves_nothing_and_the_others_come(
         assert made.kernel.devices.keys() <= made.kernel.mapped.keys()
         made.kernel.failing.clear()
         await server.stop()
+        assert not [each for each in caplog.messages if "is removed" in each]
         assert made.kernel.ports == {}
 
     run(visit)
@@ -142,9 +145,10 @@ def test_disk_in_use_stays_for_the_next_daemon(caplog: pytest.LogCaptureFixture)
 
 def test_stop_ends_in_time_though_the_kernel_does_not(caplog: pytest.LogCaptureFixture) -> None:
     async def visit(made: House) -> None:
-        server = made.server(0, stop_timeout_s=0.05)
+        server = made.server(0, timeout_s=0.05)
         server.start()
-        await server.started()
+        while not server.disks or not made.kernel.mapped:
+            await asyncio.sleep(0.001)
         device = made.kernel.devices[T0]
         # A kernel that is busy with something else.
         with device.turn:
@@ -153,6 +157,45 @@ def test_stop_ends_in_time_though_the_kernel_does_not(caplog: pytest.LogCaptureF
 
     run(visit)
     assert "the kernel does not let go of its disks: left to the next start" in caplog.messages
+
+
+def test_kernel_that_is_stuck_keeps_neither_start_nor_stop_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stuck = threading.Event()
+
+    async def visit(made: House) -> None:
+        server = made.server(timeout_s=0.05, check=lambda sysfs: assert_ended(stuck))
+        server.start()
+        await server.started()
+        await server.stop()
+        stuck.set()
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        assert made.kernel.devices == {}
+
+    def assert_ended(event: threading.Event) -> None:
+        assert event.wait(20)
+
+    assert run(visit) == []
+    assert "the kernel takes long to make its disks: not waited for" in caplog.messages
+
+
+def test_process_says_what_it_is_before_it_has_threads_for_storage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(server_module, "become_io_flusher", lambda: said.append(True))
+
+    async def visit(made: House) -> None:
+        server = made.server()
+        server.start()
+        assert said == [True]
+        await server.started()
+        await server.stop()
+
+    run(visit)
+    assert said == [True]
 
 
 def test_stop_before_a_start_does_nothing() -> None:

@@ -33,8 +33,12 @@ def test_uio_device_is_found_by_its_name(sysfs: Sysfs, tmp_path: Path) -> None:
     assert sysfs.find_uio("tcm-user/7077/t.0") is None
 
 
-def test_uio_device_that_goes_meanwhile_is_not_found(tmp_path: Path) -> None:
-    (tmp_path / "class" / "uio" / "uio0").mkdir(parents=True)
+@pytest.mark.parametrize("left", [[], ["name"]])
+def test_uio_device_that_goes_meanwhile_is_not_found(tmp_path: Path, left: list[str]) -> None:
+    folder = tmp_path / "class" / "uio" / "uio0"
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).write_text("x\n")
     assert Sysfs(tmp_path, tmp_path).find_uio("x") is None
 
 
