@@ -103,7 +103,8 @@ def tcmu(kernel: KernelImage) -> Iterator[Steps]:
 @pytest.fixture(scope="session")
 def conformance(kernel: KernelImage) -> Iterator[Steps]:
     modules = ["target_core_user", "tcm_loop", "iscsi_target_mod", "sd_mod", "sg"]
-    with run_steps(kernel, "conformance.sh", modules, timeout_s=1500.0) as steps:
+    # The kernel keeps what a TCMU device once took, 64 MiB each, and the disks lie in memory, too.
+    with run_steps(kernel, "conformance.sh", modules, memory_mib=2048, timeout_s=1500.0) as steps:
         yield steps
 
 

@@ -7,6 +7,8 @@
 . "$CHECKOUT/tests/kernel/guest/sg3_utils.sh"
 
 DISK_BYTES=$((64 << 20))
+# WriteSame16.Unmap reads 65536 blocks at once where there are so many, more than a node takes.
+SMALL_BYTES=$((31 << 20))
 # The longest test takes some twenty seconds on idle processors.
 TEST_DEADLINE_S=180
 # What cannot be tested over a route; `conformance_expected.py` says why.
@@ -15,13 +17,13 @@ NOT_OVER_ISCSI="PreventAllow.ITNexusLoss PreventAllow.Logout Reserve6.ITNexusLos
     Sanitize.Reservations Sanitize.Reset"
 CONF=/run/scst.conf
 
-# disk NAME NAA [LINE...]: a section of the configuration. EXTENDED COPY names disks by designators of up to 20
-# bytes. Physical blocks are no larger than logical ones, since GetLBAStatus.UnmapSingle expects of
-# larger ones that GET LBA STATUS begins where it was not asked to.
+# disk NAME NAA BYTES [LINE...]: a section of the configuration. EXTENDED COPY names disks by
+# designators of up to 20 bytes. Physical blocks are no larger than logical ones, since
+# GetLBAStatus.UnmapSingle expects of larger ones that GET LBA STATUS begins where it was not asked.
 disk() {
-    truncate -s "$DISK_BYTES" "/run/$1.img"
+    truncate -s "$3" "/run/$1.img"
     printf '%s\n' "DEVICE $1 {" "filename /run/$1.img" "thin_provisioned 1" "removable 1" \
-        "naa_id $2" "lb_per_pb_exp 0" "atomic_journal /run/$1.journal" "${@:3}" "}"
+        "naa_id $2" "lb_per_pb_exp 0" "atomic_journal /run/$1.journal" "${@:4}" "}"
 }
 
 # target NAME DISK...: a way to disks, the Nth of which is LUN N - 1.
@@ -40,11 +42,11 @@ start() {
     mkdir -p /run/scst-bridge
     {
         echo "HANDLER vdisk_fileio {"
-        disk paths 0x3000000000000001
-        disk iscsi 0x3000000000000002
+        disk paths 0x3000000000000001 "$SMALL_BYTES"
+        disk iscsi 0x3000000000000002 "$DISK_BYTES"
         # The suite's tool has room for the usage data of 16 bytes of a CDB.
-        disk tools 0x3000000000000003 "long_cdbs 1"
-        disk other 0x3000000000000004
+        disk tools 0x3000000000000003 "$DISK_BYTES" "long_cdbs 1"
+        disk other 0x3000000000000004 "$DISK_BYTES"
         printf '%s\n' "}" "TARGET_DRIVER scst_local {" "socket /run/scst-bridge/local.sock"
         target path0 paths
         target path1 paths
