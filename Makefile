@@ -72,7 +72,7 @@ test: setup-test ## run every test (TEST_WORKERS=0: in one process)
 
 .PHONY: conformance
 conformance: setup-test ## libiscsi's SCSI test suite on kernel disks of the daemon, as a table
-	$(BIN)/python -m pytest -q -rP tests/kernel/test_conformance.py
+	CONFORMANCE=whole $(BIN)/python -m pytest -q -rP tests/kernel/test_conformance.py
 
 FUZZ_STREAMS := 1000000
 FUZZ_CONNECTIONS := 20000

@@ -7,6 +7,7 @@ the list says, so that the list stays true in both directions.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from tests.kernel.conformance import Outcome
@@ -135,6 +136,24 @@ EXEMPTIONS = (
         ),
     ),
 )
+
+
+def is_whole_suite() -> bool:
+    """Whether every test runs over both routes (`make conformance`).
+
+    Else those that run over the generic nodes do not run over iSCSI as well, which saves minutes.
+    """
+    return os.environ.get("CONFORMANCE") == "whole"
+
+
+def only_over(route: str) -> frozenset[str]:
+    """Return the tests that another route has no result of, which are few over iSCSI."""
+    return frozenset(
+        test
+        for exemption in EXEMPTIONS
+        if route not in exemption.routes and exemption.outcome in (Outcome.SKIP, Outcome.NOTRUN)
+        for test in exemption.tests
+    )
 
 
 def expected(route: str) -> dict[str, Outcome]:

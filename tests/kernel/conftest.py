@@ -7,15 +7,18 @@ folder that goes with the session; a failure quotes what it needs of it.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from tests.kernel.conformance_expected import ISCSI, is_whole_suite, only_over
 from tests.kernel.host_tools import run_tool
 from tests.kernel.kernel_image import KernelImage, default_cache, obtain_kernel
 from tests.kernel.steps import Steps
@@ -103,8 +106,16 @@ def tcmu(kernel: KernelImage) -> Iterator[Steps]:
 @pytest.fixture(scope="session")
 def conformance(kernel: KernelImage) -> Iterator[Steps]:
     modules = ["target_core_user", "tcm_loop", "iscsi_target_mod", "sd_mod", "sg"]
+    only = "" if is_whole_suite() else " ".join(sorted(only_over(ISCSI)))
     # The kernel keeps what a TCMU device once took, 64 MiB each, and the disks lie in memory, too.
-    with run_steps(kernel, "conformance.sh", modules, memory_mib=2048, timeout_s=1500.0) as steps:
+    with run_steps(
+        kernel,
+        "conformance.sh",
+        modules,
+        memory_mib=2048,
+        timeout_s=1500.0,
+        settings={"ONLY_OVER_ISCSI": only},
+    ) as steps:
         yield steps
 
 
@@ -115,14 +126,17 @@ def run_steps(
     modules: Sequence[str],
     memory_mib: int = 1024,
     timeout_s: float = SCRIPT_TIMEOUT_S,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Steps]:
     """Run a script of `guest/` and yield its steps; their files go when the context ends.
 
+    The script finds `settings` as variables.
     Raises `GuestError` when the script fails outside of its steps, too.
     """
     with tempfile.TemporaryDirectory(prefix="scst-bridge-share-") as folder:
         share = Path(folder)
-        text = (GUEST / script).read_text()
+        values = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+        text = values + (GUEST / script).read_text()
         result = run_guest(kernel, text, modules, timeout_s, share, memory_mib)
         if result.status != 0:
             raise GuestError(describe(f"{script}: exit {result.status}", share))

@@ -74,7 +74,7 @@ hear_attentions() {
 
 # run_tests ROUTE EXCLUDED DEVICE...: every test of the family SCSI but those in EXCLUDED, each in a
 # process of its own, on a device and on another path to it. Their results go to
-# $SHARE/results/ROUTE, which `conformance.py` reads.
+# $SHARE/results/ROUTE, which `conformance.py` reads. Where ONLY names tests, the others are excluded.
 run_tests() {
     local route=$1 excluded test begin status output
     excluded=" $(xargs <<<"$2") "
@@ -82,12 +82,15 @@ run_tests() {
     mkdir -p "$SHARE/results"
     # A write to the share is slow, and the tool makes one for each line.
     while read -r test; do
-        if [[ $excluded == *" ${test#SCSI.} "* ]]; then
+        if [[ $excluded == *" ${test#SCSI.} "* ]] ||
+            [[ -n ${ONLY-} && " $ONLY " != *" ${test#SCSI.} "* ]]; then
             echo "==> $test - 0.000"
             continue
         fi
         # What earlier tests did is told to each path; the tool listens on the first one only.
         [[ $test != *.MultipathIO.* ]] || hear_attentions "$@"
+        # libiscsi 1.19 compares with zeros one block more than it has zeroed, number 256.
+        [[ $test != *.MultipathIO.CompareAndWrite ]] || zero_block "$route" 256
         begin=$EPOCHREALTIME
         status=0
         output=$(timeout -k 5 "$TEST_DEADLINE_S" \
