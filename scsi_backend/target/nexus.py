@@ -3,9 +3,9 @@
 
 The nexus owns its dispatch table. Normally that is the logical unit's own; whatever restricts the
 nexus (a read-only LUN, a pending unit attention) is laid over it when that state *changes*, so a
-command in the normal state meets no check for the others. A unit attention is reported before
-anything else, then what a port that is not active refuses; what is write-protected does not wait
-for the unit's atomic commands.
+command in the normal state meets no check for the others. A reset is reported before anything else,
+then comes a reservation conflict, then another unit attention, and then what a port that is not
+active refuses; what is write-protected does not wait for the unit's atomic commands.
 """
 
 from __future__ import annotations
