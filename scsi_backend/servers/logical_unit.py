@@ -232,6 +232,10 @@ class LogicalUnit:
         """One more port leads here."""
         self._ports.add(port)
 
+    def remove_port(self, port: TargetPort) -> None:
+        """A port leads here no more."""
+        self._ports.remove(port)
+
     def restrict(self, layer: Layer, restriction: Restriction | None) -> None:
         """Let commands of all nexuses end otherwise from now on, or (None) as usual again.
 

@@ -25,6 +25,7 @@ from scsi_backend.t10 import sense as sense_data
 from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
 from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense, invalid_field_in_cdb
+from scsi_backend.target.absent import ABSENT_DISPATCH
 from scsi_backend.target.task_management import abort_after_fault
 
 # POWER ON, RESET, or the loss of a nexus.
@@ -68,6 +69,7 @@ class ItlNexus:
         self.outstanding: set[Command] = set()
         self.aborted: set[Command] = set()
         self._attentions: deque[Sense] = deque()
+        self._is_retired = False
         self._table: Sequence[Execute] = unit.dispatch_in_force
         unit.attach(self)
         self.establish_unit_attention(sense_data.RESET_OCCURRED)
@@ -91,6 +93,10 @@ class ItlNexus:
     def relative_target_port(self) -> int:
         """The relative target port identifier of the session's target."""
         return self.session.relative_target_port
+
+    def leads_to(self, unit: LogicalUnit, *, is_read_only: bool) -> bool:
+        """Whether this is the way to a unit, by a LUN that is mapped so."""
+        return self.unit is unit and self._is_read_only == is_read_only
 
     def submit(self, command: Command, execute: Execute | None = None) -> None:
         """Execute a command; ``command.on_done`` is called now or later.
@@ -161,6 +167,9 @@ class ItlNexus:
         if not self._attentions:
             return None
         sense = self._attentions.popleft()
+        if sense == sense_data.REPORTED_LUNS_CHANGED:
+            # As SCST: what is about all LUNs is told through one of them.
+            self.session.clear_unit_attention(sense)
         self.recompose()
         return sense
 
@@ -179,7 +188,7 @@ class ItlNexus:
         # A deferred error was counted when it came about.
         if not sense.deferred:
             self.unit.statistics.note_error(sense)
-        if self.unit.control.qerr:
+        if self.unit.control.qerr and not self._is_retired:
             abort_after_fault(self, self.unit, command)
 
     def reported_luns(self) -> Sequence[int]:
@@ -197,6 +206,8 @@ class ItlNexus:
 
     def recompose(self) -> None:
         """Make the table anew from the unit's and from what restricts this nexus."""
+        if self._is_retired:
+            return
         unit = self.unit
         restrictions = self._restrictions()
         lay = partial(self._lay_restrictions, restrictions)
@@ -240,6 +251,13 @@ class ItlNexus:
         sense = self.take_unit_attention()
         assert sense is not None, "the table is recomposed when the queue runs empty"
         command.check_condition(sense)
+
+    def retire(self) -> None:
+        """Lead nowhere from now on: whoever still sends something here has no such LUN."""
+        self._is_retired = True
+        self._attentions.clear()
+        self._table = ABSENT_DISPATCH
+        self.close()
 
     def close(self) -> None:
         """Leave the logical unit; what is outstanding still completes."""

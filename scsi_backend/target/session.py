@@ -9,9 +9,10 @@ from typing import Protocol
 from scsi_backend.servers.command import CheckCondition, Command, Reachable
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10.persistent_reservation import ItNexusId
-from scsi_backend.t10.sense import Sense
+from scsi_backend.t10.sense import INQUIRY_DATA_CHANGED, REPORTED_LUNS_CHANGED, Sense
 from scsi_backend.t10.transport_id import transport_id
 from scsi_backend.target.absent import ABSENT_DISPATCH
+from scsi_backend.target.initiator_pattern import Host
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.task_management import ManagementResponse, manage
@@ -29,16 +30,23 @@ class Port(Protocol):
 class Session:
     """One initiator's way to a target. Closing it leaves every logical unit."""
 
-    def __init__(self, target: Port, initiator_name: str, luns: Mapping[int, LunEntry]) -> None:
+    def __init__(
+        self,
+        target: Port,
+        initiator_name: str,
+        luns: Mapping[int, LunEntry],
+        host: Host | None = None,
+    ) -> None:
         self.target = target
         self.initiator_name = initiator_name
+        self.host = host
         self.relative_target_port = target.relative_target_port
         self.id = ItNexusId(transport_id(initiator_name), target.relative_target_port)
-        self._nexuses = {
-            lun: ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
-            for lun, entry in sorted(luns.items())
-        }
+        self._nexuses = {lun: self._nexus(lun, entry) for lun, entry in sorted(luns.items())}
         self._reachable: Sequence[Reachable] = tuple(self._nexuses.values())
+
+    def _nexus(self, lun: int, entry: LunEntry) -> ItlNexus:
+        return ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
 
     @property
     def nexuses(self) -> Mapping[int, ItlNexus]:
@@ -81,6 +89,30 @@ class Session:
         """Forget a unit attention on every LUN of the session."""
         for nexus in self._nexuses.values():
             nexus.drop_unit_attention(sense)
+
+    def reassign(self, luns: Mapping[int, LunEntry]) -> list[ItlNexus]:
+        """Take over another LUN map; return the nexuses that this has ended.
+
+        A nexus that leads where it did stays, with its reservations and unit attentions. As in
+        SCST, another set of LUNs is told on all of them, another device or access on its own.
+        """
+        before = self._nexuses
+        after: dict[int, ItlNexus] = {}
+        for lun, entry in sorted(luns.items()):
+            old = before.get(lun)
+            is_kept = old is not None and old.leads_to(entry.unit, is_read_only=entry.is_read_only)
+            after[lun] = old if old is not None and is_kept else self._nexus(lun, entry)
+        self._nexuses, self._reachable = after, tuple(after.values())
+        # Behind their successors: what is reserved for this initiator stays so.
+        retired = [nexus for lun, nexus in before.items() if after.get(lun) is not nexus]
+        for nexus in retired:
+            nexus.retire()
+            if nexus.lun in after:
+                after[nexus.lun].establish_unit_attention(INQUIRY_DATA_CHANGED)
+        if after.keys() != before.keys():
+            for nexus in after.values():
+                nexus.establish_unit_attention(REPORTED_LUNS_CHANGED)
+        return retired
 
     def close(self) -> None:
         """End the session: its nexuses hear of nothing any more."""

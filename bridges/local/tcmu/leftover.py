@@ -14,6 +14,7 @@ from bridges.local.tcmu.off_loop import off_loop
 from bridges.local.tcmu.sysfs import OpenUio, Sysfs
 from bridges.local.tcmu.wire import RingError
 from bridges.spin import Spinner
+from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target
 
 _log = logging.getLogger(__name__)
@@ -72,9 +73,7 @@ async def _unmap(
     if uio is None:
         await off_loop(partial(configfs.unmap_lun, name))
         return
-    target = Target("scst_local", name.target, 0)
-    target.is_enabled = True
-    session = target.open_session("")
+    session = Session(Target("scst_local", name.target, 0), "", {})
     await off_loop(partial(configfs.reset_ring, found))
     try:
         ring = RingDevice(

@@ -14,6 +14,7 @@ from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
 from bridges.lun import LunInfo
 from bridges.recovery import Reply, ScsiError
 from bridges.sparing_log import SparingLog
+from scsi_backend.servers.disk import disk
 from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
@@ -361,9 +362,13 @@ def test_a_disabled_target_admits_nobody() -> None:
     assert len(scene.sessions) == 0
 
 
+def _entry() -> LunEntry:
+    return LunEntry(disk(FaultyVdisk()))
+
+
 def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
     target = Target("aoe", "e1.1", 1)
-    target.is_enabled = True
+    target.configure(luns={1: _entry(), 2: _entry()}, is_enabled=True)
     sessions = Sessions(target, ManualClock(), _terms(), lambda info: None, lambda mac: None)
     with pytest.raises(AoeTargetError, match="expected LUN 0"):
         sessions.of(_mac(1))

@@ -10,6 +10,7 @@ from bridges.aoe.policy import Policy
 from bridges.aoe.sessions import AoeTargetError
 from bridges.aoe.target import AoeTarget
 from scsi_backend.servers.disk import disk
+from scsi_backend.target.initiator_pattern import Host
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target, TargetError
@@ -142,7 +143,7 @@ def test_read_only_luns_refuse_writes_with_wp() -> None:
 class _FullTarget(Target):
     """A target that admits no session."""
 
-    def open_session(self, initiator_name: str) -> Session:
+    def open_session(self, initiator_name: str, host: Host | None = None) -> Session:
         raise TargetError("no more sessions")
 
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from scsi_backend.servers.command import Command
 from scsi_backend.servers.disk import disk
 from scsi_backend.t10 import sense
 from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
-from scsi_backend.target.session import AbsentNexus
+from scsi_backend.target.session import AbsentNexus, Session
 from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
@@ -78,7 +81,7 @@ def test_clearing_an_attention_spares_other_sessions(target: Target) -> None:
     first.nexuses[2].clear_unit_attention(sense.REPORTED_LUNS_CHANGED)
     assert [nexus.take_unit_attention() for nexus in first.nexuses.values()] == [None] * 3
     kept = [nexus.take_unit_attention() for nexus in second.nexuses.values()]
-    assert kept == [sense.REPORTED_LUNS_CHANGED] * 3
+    assert kept == [sense.REPORTED_LUNS_CHANGED, None, None]
 
 
 def test_report_luns_to_an_absent_lun_clears_the_attention_about_it(target: Target) -> None:
@@ -125,3 +128,91 @@ def test_command_outstanding_when_its_session_closes_still_ends(
     assert not pending.is_done
     vdisks[0].release()
     assert pending.outcome.status == Status.GOOD
+
+
+def _attentions(session: Session) -> dict[int, list[str]]:
+    """What is pending on each LUN; taken away."""
+    found: dict[int, list[str]] = {}
+    for lun, nexus in session.nexuses.items():
+        found[lun] = []
+        while (taken := nexus.take_unit_attention()) is not None:
+            found[lun].append(f"{taken.asc:02X}/{taken.ascq:02X}")
+    return found
+
+
+def test_nexus_that_a_change_leaves_alone_stays_with_its_attentions(target: Target) -> None:
+    session = target.open_session("initiator")
+    _attentions(session)
+    kept = session.nexuses[5]
+    kept.establish_unit_attention(sense.CAPACITY_CHANGED)
+    luns = {lun: entry for lun, entry in target.luns.items() if lun != 0}
+    retired = target.configure(luns=luns)
+    assert [nexus.lun for nexus in retired] == [0]
+    assert session.nexuses[5] is kept
+    # Told once, whichever LUN is asked first.
+    assert _attentions(session) == {2: ["3F/0E"], 5: ["2A/09"]}
+
+
+def test_same_luns_again_change_nothing(target: Target) -> None:
+    session = target.open_session("initiator")
+    _attentions(session)
+    before = dict(session.nexuses)
+    assert target.configure(luns=dict(target.luns)) == []
+    assert session.nexuses == before
+    assert _attentions(session) == {0: [], 2: [], 5: []}
+
+
+def test_added_lun_is_announced_on_the_others(target: Target) -> None:
+    session = target.open_session("initiator")
+    _attentions(session)
+    target.add_lun(1, LunEntry(disk(FaultyVdisk())))
+    assert _attentions(session) == {0: ["3F/0E"], 1: ["29/00"], 2: [], 5: []}
+
+
+def test_replaced_device_is_announced_on_its_lun(target: Target) -> None:
+    session = target.open_session("initiator")
+    _attentions(session)
+    target.configure(luns={**target.luns, 2: LunEntry(disk(FaultyVdisk(blocks=7)))})
+    assert _attentions(session) == {0: [], 2: ["29/00", "3F/03"], 5: []}
+    assert session.nexuses[2].unit.block_count == 7
+
+
+def test_other_access_replaces_the_nexus_but_no_reservation(target: Target) -> None:
+    session, other = target.open_session("initiator"), target.open_session("other")
+    _attentions(session)
+    _attentions(other)
+    initiator = Initiator(session, 5)
+    initiator.good(cdbs.raw("160000000000"))
+    target.configure(luns={**target.luns, 5: replace(target.luns[5], is_read_only=True)})
+    assert _attentions(session)[5] == ["29/00", "3F/03"]
+    assert_check_condition(initiator.send(cdbs.block(cdbs.WRITE, 10, 0, 1), b"x" * 512), "07/27/00")
+    _attentions(other)
+    found = Initiator(other, 5).send(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+    assert found.status == Status.RESERVATION_CONFLICT
+
+
+def test_retired_nexus_answers_as_a_lun_that_is_not_there(target: Target) -> None:
+    session = target.open_session("initiator")
+    old = session.nexuses[2]
+    unit = old.unit
+    target.configure(luns={})
+    for cdb in (cdbs.TEST_UNIT_READY, cdbs.block(cdbs.READ, 10, 0, 1)):
+        ended: list[Command] = []
+        old.submit(Command(cdb, None, None, ended.append))
+        assert (ended[0].status, ended[0].sense) == (2, sense.LUN_NOT_SUPPORTED)
+    unit.raise_unit_attention(sense.CAPACITY_CHANGED)
+    assert old.take_unit_attention() is None
+
+
+def test_command_outstanding_when_its_nexus_is_retired_still_ends(
+    target: Target, vdisks: dict[int, FaultyVdisk]
+) -> None:
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    vdisks[0].immediate_bytes, vdisks[0].is_held = NOT_NOW, True
+    pending = initiator.start(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+    retired = target.configure(luns={})
+    assert sum(len(nexus.outstanding) for nexus in retired) == 1
+    vdisks[0].release()
+    assert pending.outcome.status == Status.GOOD
+    assert not any(nexus.outstanding for nexus in retired)

@@ -8,6 +8,7 @@ import pytest
 from bridges.local.tcmu.task_management import carry_out
 from scsi_backend.servers.disk import disk
 from scsi_backend.t10.status import Status
+from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
@@ -74,6 +75,5 @@ def test_what_is_unknown_here_is_told(function: int) -> None:
 
 
 def test_lun_without_a_nexus_is_told() -> None:
-    target = Target("scst_local", "t", 1)
-    target.is_enabled = True
-    assert not carry_out(5, [], target.open_session("kernel"), 0)
+    session = Session(Target("scst_local", "t", 1), "kernel", {})
+    assert not carry_out(5, [], session, 0)
