@@ -102,6 +102,21 @@ def parse_type(text: str) -> int:
     return int(text)
 
 
+_KEY_DIGITS: Final = 16
+
+
+def key_text(key: int) -> str:
+    """Return a key in hex digits, as ``parse_key`` reads it."""
+    return f"{key:#x}"
+
+
+def parse_key(text: str) -> int:
+    """Return the key in up to 16 hex digits, with or without 0x; raises ValueError."""
+    if not re.fullmatch(f"(0[xX])?[0-9a-fA-F]{{1,{_KEY_DIGITS}}}", text):
+        raise ValueError(f"key '{text}': expected 1 to {_KEY_DIGITS} hex digits, as in 0xbeef")
+    return int(text, 16)
+
+
 class ItNexusId(NamedTuple):
     """Which I_T nexus a registration belongs to; it outlives sessions."""
 

@@ -138,3 +138,22 @@ def test_full_status_is_read_back_as_far_as_it_came() -> None:
     assert FullStatus.parse(data, middle) == (two, len(data))
     for length in range(middle):
         assert FullStatus.parse(data[:length]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("0", 0), ("beef", 0xBEEF), ("0xBEEF", 0xBEEF), ("0X1", 1), ("f" * 16, (1 << 64) - 1)],
+)
+def test_keys_are_hex_digits(text: str, key: int) -> None:
+    assert pr.parse_key(text) == key
+    assert pr.parse_key(pr.key_text(key)) == key
+
+
+def test_key_is_told_with_0x() -> None:
+    assert pr.key_text(0xBEEF) == "0xbeef"
+
+
+@pytest.mark.parametrize("text", ["", "0x", "g", "-1", "1_0", " 1", "1" * 17, "\u0661"])
+def test_other_text_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 16 hex digits, as in 0xbeef"):
+        pr.parse_key(text)
