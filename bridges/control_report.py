@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``scst-bridge status``: the status of a daemon as tables for people."""
+"""``scst-bridge status`` and ``reservations``: what a daemon has, as tables for people."""
 
 from __future__ import annotations
 
