@@ -14,7 +14,7 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from bridges import cli_alua, cli_aoe, config_one_disk, daemon, demo
+from bridges import cli_alua, cli_aoe, cli_pr, cli_reservations, config_one_disk, daemon, demo
 from bridges.config import Config, load
 from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
@@ -33,6 +33,7 @@ from bridges.inherited import (
 from bridges.listen import TlsMode
 from bridges.local.cdb_tool import run_cdb
 from bridges.local.client import LocalError
+from bridges.local.unit_client import Place
 from bridges.nbd import nbdkit_launcher
 from bridges.scst_conf import ConfigError
 
@@ -44,6 +45,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_aoe.app, name="aoe")
 app.add_typer(cli_alua.app, name="alua")
+app.add_typer(cli_pr.app, name="pr")
+app.command()(cli_reservations.reservations)
 
 _ConfArgument = Annotated[Path, typer.Argument(help="a configuration in scst.conf's grammar")]
 _VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")]
@@ -244,16 +247,18 @@ def cdb(
     length: Annotated[
         int | None, typer.Option(help="room for data-in in bytes, where the CDB shall not decide")
     ] = None,
+    initiator: Annotated[
+        str, typer.Option(metavar="NAME", help="be the initiator local:uid=N,NAME, not local:uid=N")
+    ] = "",
 ) -> None:
     """Send one CDB; print its status, decoded sense and data.
 
     The exit status is 0 for GOOD and CONDITION MET, 2 for any other.
     """
-    is_path = "/" in device
-    path, name = (device, "") if is_path else (str(socket), device)
     try:
         payload = data_out.read_bytes() if data_out is not None else b""
-        text, status = run_cdb(path, name, lun, words, payload, length)
+        place = Place.of(device, str(socket), lun, initiator)
+        text, status = run_cdb(place, words, payload, length)
     except OSError as error:
         _fail(_reason(error))
     except (ValueError, LocalError) as error:

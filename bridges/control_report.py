@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``scst-bridge status``: the status of a daemon as tables for people."""
+"""``scst-bridge status`` and ``reservations``: what a daemon has, as tables for people."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bridges.control_reservations import AllReservations, DeviceReservations, NexusRecord
 from bridges.control_status import GroupTargetStatus, Status
 
 # Nobody looks at the width of a pipe.
@@ -26,6 +27,12 @@ def print_report(status: Status, console: Console | None = None) -> None:
 def print_device_groups(status: Status, console: Console | None = None) -> None:
     """Print the access states of target groups."""
     tables = tuple(_device_groups(status)) or (Text("no device groups"),)
+    (console or _console()).print(Group(*tables), crop=False)
+
+
+def print_reservations(found: AllReservations, console: Console | None = None) -> None:
+    """Print what devices are reserved, and who has registered."""
+    tables = (_reservations(found), *_registrants(found))
     (console or _console()).print(Group(*tables), crop=False)
 
 
@@ -127,6 +134,52 @@ def _device_groups(status: Status) -> Iterable[RenderableType]:
 def _group_target(target: GroupTargetStatus) -> str:
     place = "" if target.driver is not None else f" (remote {target.rel_tgt_id})"
     return target.name + place
+
+
+def _reservations(found: AllReservations) -> Table:
+    columns = ("device", ">generation", "APTPL", "reservation", "held by", "SPC-2 holder")
+    table = _table("Reservations", *columns)
+    for device in found.devices:
+        reserved = device.reservation
+        legacy = device.legacy_holder
+        table.add_row(
+            _text(device.device),
+            str(device.generation),
+            "yes" if device.has_aptpl else "no",
+            "" if reserved is None else f"{reserved.type_text}, {reserved.scope}",
+            _text(_holders(device)),
+            _text("" if legacy is None else _nexus(legacy)),
+        )
+    return table
+
+
+def _holders(device: DeviceReservations) -> str:
+    holders = [each for each in device.registrants if each.is_holder]
+    return _nexus(holders[0]) if len(holders) == 1 else "all registrants" if holders else ""
+
+
+def _nexus(nexus: NexusRecord) -> str:
+    return f"{nexus.initiator} at {nexus.target or f'port {nexus.rel_tgt_id}'}"
+
+
+def _registrants(found: AllReservations) -> Iterable[RenderableType]:
+    if not any(device.registrants for device in found.devices):
+        yield Text("no registrants")
+        return
+    columns = ("device", "initiator", "target", ">port", ">key", "holder", "session")
+    table = _table("Registrants", *columns)
+    for device in found.devices:
+        for each in device.registrants:
+            table.add_row(
+                _text(device.device),
+                _text(each.initiator),
+                _text(each.target or ""),
+                str(each.rel_tgt_id),
+                each.key,
+                "yes" if each.is_holder else "no",
+                "yes" if each.has_session else "no",
+            )
+    yield table
 
 
 def _kernel_disks(status: Status) -> Iterable[RenderableType]:

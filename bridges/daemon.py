@@ -16,6 +16,7 @@ from bridges.config import Config
 from bridges.config_alua import DeviceGroupConfig
 from bridges.control import DEFAULT_CONTROL_SOCKET, Command, ControlServer
 from bridges.control_alua import alua_set_command
+from bridges.control_reservations import reservations_command
 from bridges.control_status import status_of
 from bridges.daemon_servers import Parts, Server, servers_of
 from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
@@ -169,6 +170,7 @@ class Daemon:
         commands: dict[str, Command] = {
             "status": self._status,
             "alua_set": alua_set_command(self._backend),
+            "reservations": reservations_command(self._backend),
         }
         server = ControlServer(self._loop, self._backend.sgv, control.path, commands)
         try:

@@ -65,7 +65,7 @@ class Stream:
         self._watch = Watch(loop, sock.fileno(), self._readable, self._writable)
         self._on_closed = on_closed
         self.peer = peer
-        # Another name than the peer's where it has proved who it is.
+        # Another name than the peer's where it has proved, or said, who it is.
         self.initiator = peer
         self._spinner = spinner
         self._max_pending_bytes = max_pending_bytes

@@ -7,7 +7,6 @@ no sockets here.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import ssl
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bridges.initiator_name import bounded, escape
 from bridges.transport import Certificate
 
 _log = logging.getLogger(__name__)
@@ -25,11 +25,7 @@ SERVER_CERTIFICATE: Final = "server-cert.pem"
 SERVER_KEY: Final = "server-key.pem"
 _FILES: Final = (CA_CERTIFICATE, CA_REVOKED, SERVER_CERTIFICATE, SERVER_KEY)
 
-# RFC 3720, 3.2.6.1: no initiator's name is longer.
-MAX_NAME_BYTES: Final = 223
 _PREFIX: Final = "tls:"
-_DIGEST_CHARACTERS: Final = 32
-_ESCAPED: Final = " %,"
 
 # What tells that a file is another than before, None for one that does not exist.
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
@@ -193,20 +189,19 @@ def initiator_name(certificate: Certificate) -> str:
 
     ``tls:CN=NAME`` with the subject's first common name; without one ``tls:KIND=NAME`` with the
     first alternative name, such as ``tls:DNS=host.example``; else ``tls:`` and the whole subject,
-    or ``tls:serial=NUMBER`` where that is empty, too. Blanks, ``%``, commas and what is not
-    printable are written as ``%XX`` for each byte, so that the name is one word. A name of more
-    than 223 bytes is cut, and ends in a digest of the whole.
+    or ``tls:serial=NUMBER`` where that is empty, too. Blanks and the like are written, and
+    long names cut, as in ``bridges.initiator_name``.
     """
     subject = list(_pairs(certificate.get("subject")))
     for kind, value in subject:
         if kind == "commonName":
-            return _bounded(f"{_PREFIX}CN={_escape(value)}")
+            return bounded(f"{_PREFIX}CN={escape(value)}")
     for kind, value in _alternatives(certificate.get("subjectAltName")):
-        return _bounded(f"{_PREFIX}{_escape(kind)}={_escape(value)}")
+        return bounded(f"{_PREFIX}{escape(kind)}={escape(value)}")
     if not subject:
         subject = [("serial", str(certificate.get("serialNumber")))]
-    parts = (f"{_escape(kind)}={_escape(value)}" for kind, value in subject)
-    return _bounded(_PREFIX + ",".join(parts))
+    parts = (f"{escape(kind)}={escape(value)}" for kind, value in subject)
+    return bounded(_PREFIX + ",".join(parts))
 
 
 def _pairs(names: object) -> Iterator[tuple[str, str]]:
@@ -222,21 +217,3 @@ def _alternatives(names: object) -> Iterator[tuple[str, str]]:
         for kind, value in names:
             if isinstance(value, str):
                 yield kind, value
-
-
-def _escape(text: str) -> str:
-    return "".join(
-        character
-        if character.isprintable() and character not in _ESCAPED
-        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
-        for character in text
-    )
-
-
-def _bounded(name: str) -> str:
-    encoded = name.encode()
-    if len(encoded) <= MAX_NAME_BYTES:
-        return name
-    digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST_CHARACTERS]
-    kept = encoded[: MAX_NAME_BYTES - 1 - len(digest)].decode("utf-8", "ignore")
-    return f"{kept}~{digest}"

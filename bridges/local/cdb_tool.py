@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``scst-bridge cdb``: one CDB from the command line, and its outcome as text.
 
-Pure functions around one ``LocalClient``; printing, and finding the socket, are the command line's
+Pure functions around one ``UnitClient``; printing, and finding the socket, are the command line's
 business. CDBs are sent as they were typed, whatever they hold.
 """
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from bridges.exchange import Request
-from bridges.local.client import LocalClient
+from bridges.local.unit_client import Place, UnitClient, connected
 from bridges.local.wire import MAX_CDB_BYTES
 from bridges.recovery import Reply
 from scsi_backend.t10 import cdb as fields
@@ -27,12 +27,9 @@ DEFAULT_LIMIT_BYTES: Final = 64 << 10
 EXIT_GOOD: Final = 0
 EXIT_FAILED: Final = 2
 
-_LABEL = "scst-bridge cdb"
 _MIN_CDB_BYTES = 16
 _DUMP_BYTES_PER_LINE = 16
 _READ_CAPACITY_BYTES = 32
-# More unit attentions than this in a row are news that the user should see.
-_MAX_ATTENTIONS = 8
 
 
 def parse_hex(words: Sequence[str]) -> bytes:
@@ -167,49 +164,29 @@ def hex_dump(data: memoryview) -> Iterator[str]:
 
 
 def run_cdb(
-    path: str,
-    name: str,
-    lun: int | None,
-    words: Sequence[str],
-    data_out: bytes = b"",
-    length_bytes: int | None = None,
+    place: Place, words: Sequence[str], data_out: bytes = b"", length_bytes: int | None = None
 ) -> tuple[str, int]:
     """Send one CDB through the local bridge; return its outcome as text and an exit status.
 
-    ``name`` is a target or device (empty: the only target), ``lun`` None that which the name
-    stands for, ``length_bytes`` the room for data-in where the CDB shall not decide. The exit
-    status is 0 for GOOD and CONDITION MET, else 2. Raises ValueError for a malformed CDB, length or
-    LUN, also for one that is not the named device's, and LocalError for a server that cannot be
-    used.
+    ``length_bytes`` is the room for data-in where the CDB shall not decide. The exit status is 0
+    for GOOD and CONDITION MET, else 2. Raises ValueError for a malformed CDB, length or LUN, also
+    for one that is not the named device's, and LocalError for a server that cannot be used.
     """
     cdb = parse_hex(words)
-    with LocalClient.connect(path, name, label=_LABEL) as client:
-        number = client.lun if lun is None else lun
-        if client.lun not in (0, number):
-            raise ValueError(f"LUN {number}: '{name}' is LUN {client.lun}: expected that")
-        _take_unit_attentions(client, number)
+    with connected(place) as unit:
         room_bytes = length_bytes
         if room_bytes is None:
-            room_bytes = data_in_length(cdb, partial(_block_size_bytes, client, number))
-        elif not 0 <= room_bytes <= client.max_data_bytes:
-            raise ValueError(f"length {room_bytes}: expected 0 to {client.max_data_bytes}")
+            room_bytes = data_in_length(cdb, partial(_block_size_bytes, unit))
+        elif not 0 <= room_bytes <= unit.max_data_bytes:
+            raise ValueError(f"length {room_bytes}: expected 0 to {unit.max_data_bytes}")
         data_in = memoryview(bytearray(room_bytes))
-        request = Request(cdb, data_in, memoryview(data_out) if data_out else None)
-        reply = client.execute(request, number)
+        reply = unit.execute(Request(cdb, data_in, memoryview(data_out) if data_out else None))
     is_good = reply.status in (Status.GOOD, Status.CONDITION_MET)
     return describe(cdb, reply, data_in), EXIT_GOOD if is_good else EXIT_FAILED
 
 
-def _take_unit_attentions(client: LocalClient, lun: int) -> None:
-    """Let a new session's unit attention (SAM-5 5.14: POWER ON) not end the user's command."""
-    for _ in range(_MAX_ATTENTIONS):
-        sense = client.execute(Request(fields.TEST_UNIT_READY), lun).sense
-        if sense is None or sense.key != SenseKey.UNIT_ATTENTION:
-            return
-
-
-def _block_size_bytes(client: LocalClient, lun: int) -> int:
+def _block_size_bytes(unit: UnitClient) -> int:
     """Ask for the logical block length; zero for a unit that does not tell."""
     data_in = memoryview(bytearray(_READ_CAPACITY_BYTES))
-    client.execute(Request(fields.read_capacity_16(len(data_in)), data_in), lun)
+    unit.execute(Request(fields.read_capacity_16(len(data_in)), data_in))
     return int.from_bytes(data_in[8:12], "big")

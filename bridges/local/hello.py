@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from bridges.initiator_name import bounded, escape
 from bridges.local import wire
 from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.local.wire import FrameError
@@ -56,11 +57,20 @@ def find_target(targets: Sequence[Target], name: str) -> tuple[Target, int]:
     )
 
 
+def initiator_name(user: str, label: str) -> str:
+    """Name the initiator that a client is: ``local:uid=N``, with a label ``local:uid=N,LABEL``.
+
+    ``user`` is what the kernel says. No label can make it another's, the comma being escaped.
+    """
+    return bounded(f"{user},{escape(label)}") if label else user
+
+
 class Hello:
     """A connection until its client has logged in to a target.
 
-    ``send`` takes bytes for the peer; ``opened`` is called once, after the reply, with the new
-    session, what the client said, and the version of the protocol.
+    ``user`` is the beginning of its initiator's name. ``send`` takes bytes for the peer;
+    ``opened`` is called once, after the reply, with the new session, what the client said, and the
+    version of the protocol.
     """
 
     receive_limit_bytes = 0
@@ -70,12 +80,12 @@ class Hello:
     def __init__(
         self,
         targets: Callable[[], Sequence[Target]],
-        initiator_name: str,
+        user: str,
         send: Callable[[bytes], None],
         opened: Callable[[Session, HelloRequest, int], None],
     ) -> None:
         self._targets = targets
-        self._initiator_name = initiator_name
+        self._user = user
         self._send = send
         self._opened = opened
         self.wants_close = False
@@ -93,7 +103,7 @@ class Hello:
         try:
             self._log_in(request)
         except HelloError as error:
-            _log.info("%s: hello %r refused: %s", self._initiator_name, request.label, error)
+            _log.info("%s: hello %r refused: %s", self._user, request.label, error)
             self._send(HelloReply(error.status, text=error.text).serialize())
             self.wants_close = True
         return length
@@ -107,11 +117,12 @@ class Hello:
                 f" this server speaks {wire.VERSION} to {wire.SHARED_VERSION}",
             )
         target, lun = find_target(self._targets(), request.name)
+        name = initiator_name(self._user, request.label)
         try:
-            session = target.open_session(self._initiator_name)
+            session = target.open_session(name)
         except TargetError as error:
             raise HelloError(HelloStatus.REFUSED, str(error)) from error
-        reply = HelloReply(HelloStatus.OK, version, lun, MAX_TRANSFER_BYTES, self._initiator_name)
+        reply = HelloReply(HelloStatus.OK, version, lun, MAX_TRANSFER_BYTES, name)
         self._send(reply.serialize())
         self._opened(session, request, version)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The local bridge's server: a unix socket, and an initiator's session for each connection.
 
-The kernel says who the peer is (SO_PEERCRED of unix(7)), so an initiator's name cannot be made up
-by the client.
+The kernel says which user the peer is (SO_PEERCRED of unix(7)), so that a client can name itself
+and still not pretend to be another user's.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class _Connection:
     def __init__(self, backend: Backend, stream: Stream, timer: asyncio.TimerHandle) -> None:
         self._backend = backend
         self._stream = stream
-        # The process is for the log; who the initiator is depends on the user alone.
-        self._initiator_name = stream.peer.partition(",")[0]
+        # The process is for the log: who the initiator is outlasts it.
+        self._user = stream.peer.partition(",")[0]
         self._timer = timer
 
     def start(self) -> None:
         """Wait for the hello."""
-        hello = Hello(self._targets, self._initiator_name, self._stream.put, self._opened)
+        hello = Hello(self._targets, self._user, self._stream.put, self._opened)
         self._stream.start(hello)
 
     def closed(self) -> None:
@@ -90,6 +90,7 @@ class _Connection:
 
     def _opened(self, session: Session, request: HelloRequest, version: int) -> None:
         self._timer.cancel()
+        self._stream.initiator = session.initiator_name
         peer = self._stream.peer
         _log.info("%s: %r logged in, asking for %r", peer, request.label, request.name)
 

@@ -10,7 +10,7 @@ echoes. All integers are big-endian; reserved bytes are sent as zero and not loo
                      8  u16 lowest version spoken      10  u16 highest version spoken
                     12  u16 name length (to 256)       14  u16 label length (to 64)
                     16  name, UTF-8: a target or a device; empty is the only enabled target
-                     -  label, UTF-8: what the client calls itself, for the server's log
+                     -  label, UTF-8: the name that a client gives itself; it may be empty
 
     hello reply      0  magic
                      8  u16 status (HelloStatus)       10  u16 version chosen
@@ -19,6 +19,13 @@ echoes. All integers are big-endian; reserved bytes are sent as zero and not loo
                     24  u16 initiator name length      26  u16 text length
                     28  4 reserved
                     32  initiator name, UTF-8, then text, UTF-8: what was wrong
+
+The label is part of who a client is. Its initiator's name is ``local:uid=N``, N being the user that
+the kernel says it runs as, or with a label ``local:uid=N,LABEL``: clients of one user with several
+labels are several initiators, and a client that comes again with its label is the same one. So a
+label that is to keep reservations has nothing in it that changes, such as a process number. Blanks,
+``%``, commas and what is not printable stand in the name as ``%XX`` for each byte. The hello reply
+says what the name is.
 
     command          0  u32 bytes that follow          4  u8 type 1
                      5  u8 task attribute (0 SIMPLE, 1 ORDERED, 2 HEAD OF QUEUE)

@@ -2,20 +2,23 @@
 """The file in which persistent reservations outlive the daemon (APTPL), in SCST's pr_state words.
 
     version 1
+    generation 7                             PRGENERATION when this was stored
     reservation 05 00                        type and scope, in hex; without one, no such line
     registrant 1 00000000deadbeef 1 36 05..  relative target port, key, whether it is a holder,
                                              length of the TransportID and the TransportID in hex
     crc32 12345678                           of all that is before
 
-A state that is not to persist is stored as one without registrants. PRGENERATION is zero after
-power on (SPC-4 6.15.2).
+A state that is not to persist is stored as one without registrants. The generation is for people
+and tools: PRGENERATION is zero after power on, whatever persists (SPC-4 6.15.2). Files written
+before there was that line are read, too.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -35,9 +38,11 @@ from scsi_backend.t10.transport_id import parse_transport_id
 _log = logging.getLogger(__name__)
 
 _VERSION: Final = "version 1"
+_GENERATION: Final = re.compile("generation (0|[1-9][0-9]*)")
 _CHECKSUM: Final = "crc32 "
 _MAX_KEY: Final = (1 << 64) - 1
 _MAX_PORT: Final = (1 << 16) - 1
+_MAX_GENERATION: Final = (1 << 32) - 1
 
 
 class ReservationFile:
@@ -73,7 +78,7 @@ class ReservationFile:
             if not self._has_state:
                 done(0)
                 return
-            state = PrState()
+            state = PrState(state.generation)
         data = serialize(state)
 
         def store() -> int:
@@ -92,12 +97,15 @@ class ReservationFile:
 
 def serialize(state: PrState) -> bytes:
     """Return the file's contents."""
-    text = "".join(f"{line}\n" for line in _lines(state))
+    return _sealed((_VERSION, f"generation {state.generation}", *_lines(state)))
+
+
+def _sealed(lines: Iterable[str]) -> bytes:
+    text = "".join(f"{line}\n" for line in lines)
     return f"{text}{_CHECKSUM}{crc32(text.encode('ascii')):08x}\n".encode("ascii")
 
 
 def _lines(state: PrState) -> Iterator[str]:
-    yield _VERSION
     if state.reservation is not None:
         yield f"reservation {state.reservation.type:02x} {SCOPE_LOGICAL_UNIT:02x}"
     for nexus, key in state.registrants.items():
@@ -110,14 +118,18 @@ def _lines(state: PrState) -> Iterator[str]:
 
 
 def parse(data: bytes) -> PrState:
-    """Read a file's contents; raises ValueError for whatever ``serialize`` does not write."""
+    """Read a file's contents; raises ValueError for whatever ``serialize`` does not write.
+
+    The state's generation is zero, whatever it was.
+    """
     body, separator, checksum = data.rpartition(_CHECKSUM.encode("ascii"))
     if not separator or checksum != f"{crc32(body):08x}\n".encode("ascii"):
         raise ValueError("expected a checksum that fits")
     lines = body.decode("ascii").splitlines()
     if not lines or lines[0] != _VERSION:
         raise ValueError(f"expected '{_VERSION}' in the first line")
-    words = [line.split() for line in lines[1:]]
+    head = _head(lines)
+    words = [line.split() for line in lines[len(head) :]]
     registrants: dict[ItNexusId, int] = {}
     holders = []
     for line in words:
@@ -135,9 +147,19 @@ def parse(data: bytes) -> PrState:
         holder = None if is_everybodys else holders[0]
         state = replace(state, reservation=Reservation(kinds[0], holder))
     # Whatever is said twice, not at all, or against something else, shows here.
-    if serialize(state) != data:
+    if _sealed((*head, *_lines(state))) != data:
         raise ValueError("expected the lines of a reservation and its registrants")
     return state
+
+
+def _head(lines: list[str]) -> list[str]:
+    """The lines before those of ``_lines``."""
+    generation = _GENERATION.fullmatch(lines[1]) if len(lines) > 1 else None
+    if generation is None:
+        return lines[:1]
+    if int(generation[1]) > _MAX_GENERATION:
+        raise ValueError(f"{lines[1]}: expected at most {_MAX_GENERATION}")
+    return lines[:2]
 
 
 def _type(line: list[str]) -> ReservationType:

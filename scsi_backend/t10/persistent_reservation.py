@@ -6,10 +6,12 @@ SPC-5 6.16, 6.17 (PERSISTENT RESERVE IN and OUT) and SPC-4 5.13.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 
@@ -67,6 +69,53 @@ _ALL_REGISTRANTS: Final = frozenset({7, 8})
 
 SCOPE_LOGICAL_UNIT: Final = 0
 
+# As SCST's and sg3_utils' names for the types are abbreviated.
+_TYPE_WORDS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        ReservationType.WRITE_EXCLUSIVE: "write-exclusive",
+        ReservationType.EXCLUSIVE_ACCESS: "exclusive-access",
+        ReservationType.WRITE_EXCLUSIVE_REGISTRANTS_ONLY: "write-exclusive-regonly",
+        ReservationType.EXCLUSIVE_ACCESS_REGISTRANTS_ONLY: "exclusive-access-regonly",
+        ReservationType.WRITE_EXCLUSIVE_ALL_REGISTRANTS: "write-exclusive-all-reg",
+        ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS: "exclusive-access-all-reg",
+    }
+)
+TYPE_WORDS: Final = tuple(_TYPE_WORDS.values())
+_MAX_TYPE: Final = 0xF
+
+
+def type_text(kind: int) -> str:
+    """Return a type in words and its number, which need not be one that there is."""
+    return f"{_TYPE_WORDS.get(kind, 'unknown')} ({kind})"
+
+
+def parse_type(text: str) -> int:
+    """Return the type that a word or a number stands for, be there one or not.
+
+    Raises ValueError.
+    """
+    for kind, word in _TYPE_WORDS.items():
+        if word == text:
+            return kind
+    if not re.fullmatch("[0-9]{1,2}", text) or int(text) > _MAX_TYPE:
+        raise ValueError(f"type '{text}': expected {', '.join(TYPE_WORDS)}, or 0 to {_MAX_TYPE}")
+    return int(text)
+
+
+_KEY_DIGITS: Final = 16
+
+
+def key_text(key: int) -> str:
+    """Return a key in hex digits, as ``parse_key`` reads it."""
+    return f"{key:#x}"
+
+
+def parse_key(text: str) -> int:
+    """Return the key in up to 16 hex digits, with or without 0x; raises ValueError."""
+    if not re.fullmatch(f"(0[xX])?[0-9a-fA-F]{{1,{_KEY_DIGITS}}}", text):
+        raise ValueError(f"key '{text}': expected 1 to {_KEY_DIGITS} hex digits, as in 0xbeef")
+    return int(text, 16)
+
 
 class ItNexusId(NamedTuple):
     """Which I_T nexus a registration belongs to; it outlives sessions."""
@@ -86,10 +135,31 @@ MOVE_UNREG_BIT: Final = 0x02
 # Where the TransportIDs of SPEC_I_PT begin, behind their length in four bytes.
 TRANSPORT_IDS_AT: Final = 28
 
+
+def parameter_list(
+    key: int, action_key: int, flags: int = 0, transport_ids: Iterable[bytes] = ()
+) -> bytes:
+    """PERSISTENT RESERVE OUT parameter list, with SPEC_I_PT where there are TransportIDs."""
+    names = b"".join(transport_ids)
+    if not names:
+        return PARAMETER_LIST.pack(key, action_key, flags)
+    head = PARAMETER_LIST.pack(key, action_key, flags | SPEC_I_PT_BIT)
+    return head + len(names).to_bytes(4, "big") + names
+
+
+def move_parameter_list(key: int, action_key: int, flags: int, heir: ItNexusId) -> bytes:
+    """REGISTER AND MOVE parameter list."""
+    name = heir.transport_id
+    port = heir.relative_target_port
+    return MOVE_PARAMETER_LIST.pack(key, action_key, flags, port, len(name)) + name
+
+
 _HEADER = struct.Struct(">II")
 _RESERVATION = struct.Struct(">Q4xxBxx")
 _FULL_STATUS = struct.Struct(">Q4xBB4xHI")
 _CAPABILITIES = struct.Struct(">HBBH2x")
+_R_HOLDER: Final = 0x01
+_TYPE_BITS: Final = 0x0F
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +182,19 @@ class FullStatus:
             len(name),
         )
         return head + name
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview, start: int = 0) -> tuple[FullStatus, int] | None:
+        """Return the descriptor that begins there and where it ends, None for one cut short."""
+        name_at = start + _FULL_STATUS.size
+        if len(data) < name_at:
+            return None
+        key, flags, kind, port, length = _FULL_STATUS.unpack_from(data, start)
+        end = name_at + length
+        if len(data) < end:
+            return None
+        nexus = ItNexusId(bytes(data[name_at:end]), port)
+        return cls(nexus, key, bool(flags & _R_HOLDER), kind & _TYPE_BITS), end
 
 
 def keys_data(generation: int, keys: Iterable[int]) -> bytes:

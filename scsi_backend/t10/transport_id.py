@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from typing import Final
+from urllib.parse import unquote
 
 NAME_PREFIX: Final = "iqn.2026-11.scst-bridge:"
 _PROTOCOL_ISCSI: Final = 0x05
@@ -20,6 +21,8 @@ _HEADER_BYTES: Final = 4
 _MAX_NAME_BYTES: Final = 223
 # With the NUL behind the name.
 MAX_TRANSPORT_ID_BYTES: Final = _HEADER_BYTES + _MAX_NAME_BYTES + 1
+# RFC 7143 4.2.7.3: how iSCSI names begin.
+_ISCSI_NAMES: Final = ("iqn.", "eui.", "naa.")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-.:")
 # SPC-5 7.6.4.6: ADDITIONAL LENGTH is at least 20, and a multiple of four.
 _MIN_ADDITIONAL_BYTES: Final = 20
@@ -63,8 +66,30 @@ def parse_transport_id(data: bytes, start: int = 0) -> tuple[bytes, int] | None:
 
 
 def transport_id_text(data: bytes) -> str:
-    """Return the name in a TransportID that ``parse_transport_id`` knows, else its hex digits."""
+    """Return the iSCSI name in a TransportID that ``parse_transport_id`` knows, else hex digits."""
     parsed = parse_transport_id(data)
     if parsed is None or parsed[1] != len(data):
         return data.hex()
-    return data[_HEADER_BYTES:].rstrip(b"\0").decode("ascii", "replace")
+    name = data[_HEADER_BYTES:].rstrip(b"\0").decode("ascii", "replace")
+    return name if name.isprintable() and name.startswith(_ISCSI_NAMES) else data.hex()
+
+
+def initiator_text(data: bytes) -> str:
+    """Call an initiator as it logged in, or else as ``transport_id_text`` does.
+
+    ``named_transport_id`` is the way back from names.
+    """
+    text = transport_id_text(data)
+    name = unquote(text.removeprefix(NAME_PREFIX))
+    is_ours = name.isprintable() and named_transport_id(name) == data
+    return name if is_ours else text
+
+
+def named_transport_id(text: str) -> bytes:
+    """Return the TransportID of an initiator, or of a whole iSCSI name; raises ValueError."""
+    if not text.startswith(_ISCSI_NAMES):
+        return transport_id(text)
+    name = text.encode()
+    if len(name) > _MAX_NAME_BYTES:
+        raise ValueError(f"name of {len(name)} bytes: expected at most {_MAX_NAME_BYTES}")
+    return _packed(name)

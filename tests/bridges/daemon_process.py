@@ -232,10 +232,15 @@ def reserved_port() -> Iterator[int]:
         yield port
 
 
-def configure(folder: Path, *sections: str, image: Path | None = None) -> Path:
-    """Write a configuration with the disk ``d`` (line 3 names its file) and these sections."""
-    filename = image or folder / "disk.img"
-    device = f'HANDLER vdisk_fileio {{\nDEVICE d {{\nfilename "{filename}"\n}}\n}}\n'
+def configure(
+    folder: Path, *sections: str, image: Path | None = None, attributes: str = ""
+) -> Path:
+    """Write a configuration with the disk ``d`` and these sections.
+
+    Line 3 names its file, ``attributes`` are further lines.
+    """
+    lines = f'filename "{image or folder / "disk.img"}"\n{attributes}'
+    device = f"HANDLER vdisk_fileio {{\nDEVICE d {{\n{lines}}}\n}}\n"
     path = folder / "scst.conf"
     path.write_text(device + "".join(sections))
     return path

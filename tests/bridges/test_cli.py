@@ -21,7 +21,9 @@ from bridges import cli
 VALID = "HANDLER vdisk_nullio {\n    DEVICE n0\n    DEVICE n1\n}\n"
 VALID += "TARGET_DRIVER nbd {\n    listen h\n    TARGET t {\n    }\n}\n"
 INVALID = "HANDLER vdisk_nullio {\n    DEVICE n0 {\n        blocksize 7\n    }\n}\n"
-COMMANDS = ("serve", "nbd", "status", "check", "demo", "cdb", "nbdkit", "alua")
+COMMANDS = (
+    *("serve", "nbd", "status", "check", "demo", "cdb", "nbdkit", "alua", "pr", "reservations"),
+)
 
 
 def run(*words: str) -> Result:
@@ -95,7 +97,7 @@ def test_help_lists_every_command() -> None:
         ("status", ["NBD URIs", "--json", "/run/scst-bridge/control.sock", "exit status is 1"]),
         ("check", ["without starting anything", "scst.conf"]),
         ("demo", ["1 GiB sparse disk", "--directory", "--aoe-interface"]),
-        ("cdb", ["Send one CDB", "--socket", "--data-out", "--length"]),
+        ("cdb", ["Send one CDB", "--socket", "--data-out", "--length", "--initiator"]),
         ("nbdkit", ["file=DISK", "socket=PATH", "scst-bridge nbdkit -f"]),
     ],
 )

@@ -8,7 +8,14 @@ import io
 import pytest
 from rich.console import Console
 
-from bridges.control_report import print_device_groups, print_report
+from bridges.control_report import print_device_groups, print_report, print_reservations
+from bridges.control_reservations import (
+    AllReservations,
+    DeviceReservations,
+    NexusRecord,
+    RegistrantRecord,
+    ReservationRecord,
+)
 from bridges.control_status import (
     DeviceGroupStatus,
     DeviceStatus,
@@ -184,3 +191,82 @@ def test_it_is_printed_to_standard_output(capsys: pytest.CaptureFixture[str]) ->
     assert "process 4711" in out
     # Whatever the width of a terminal would be.
     assert "02:00:00:00:00:01" in out
+
+
+def registrant(initiator: str, *, is_holder: bool = False) -> RegistrantRecord:
+    """One at port 2."""
+    return RegistrantRecord(
+        initiator=initiator,
+        rel_tgt_id=2,
+        target="scst_local/t",
+        has_session=True,
+        key="0xbeef",
+        is_holder=is_holder,
+    )
+
+
+ELSEWHERE = RegistrantRecord(
+    initiator="iqn.2000-01.com.example:[red]a",
+    rel_tgt_id=9,
+    target=None,
+    has_session=False,
+    key="0x1",
+    is_holder=False,
+)
+
+
+def device(
+    name: str,
+    *registrants: RegistrantRecord,
+    kind: int | None = None,
+    legacy: NexusRecord | None = None,
+) -> DeviceReservations:
+    """A device, reserved with a type."""
+    reservation = None
+    if kind is not None:
+        reservation = ReservationRecord(type=kind, type_text=f"kind ({kind})", scope="logical unit")
+    return DeviceReservations(
+        device=name,
+        generation=3,
+        has_aptpl=bool(registrants),
+        reservation=reservation,
+        registrants=registrants,
+        legacy_holder=legacy,
+    )
+
+
+def shown_reservations(*devices: DeviceReservations) -> str:
+    """The tables, without blanks at the ends of lines."""
+    out = io.StringIO()
+    console = Console(file=out, width=200, color_system=None)
+    print_reservations(AllReservations(devices=devices), console)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+RESERVATIONS = """\
+Reservations
+ device  generation  APTPL  reservation             held by                      SPC-2 holder
+ [b]d             3  yes    kind (5), logical unit  local:uid=0 at scst_local/t
+ e                3  no                                                          02:01 at port 1
+Registrants
+ device  initiator                       target        port     key  holder  session
+ [b]d    local:uid=0                     scst_local/t     2  0xbeef  yes     yes
+ [b]d    iqn.2000-01.com.example:[red]a                   9     0x1  no      no
+"""
+
+
+def test_reservations_are_shown_with_their_registrants() -> None:
+    holder = registrant("local:uid=0", is_holder=True)
+    legacy = NexusRecord(initiator="02:01", rel_tgt_id=1, target=None, has_session=True)
+    devices = device("[b]d", holder, ELSEWHERE, kind=5), device("e", legacy=legacy)
+    assert shown_reservations(*devices) == RESERVATIONS
+
+
+def test_all_registrants_are_told_as_one_holder() -> None:
+    both = [registrant(name, is_holder=True) for name in "ab"]
+    assert " all registrants\n" in shown_reservations(device("d", *both, kind=8))
+
+
+def test_without_registrants_that_is_what_is_shown() -> None:
+    lines = shown_reservations(device("d")).splitlines()
+    assert lines[2:] == [" d                3  no", "no registrants"]

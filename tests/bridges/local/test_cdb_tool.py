@@ -14,6 +14,7 @@ from bridges.local.cdb_tool import (
     run_cdb,
 )
 from bridges.local.client import LocalError
+from bridges.local.unit_client import Place
 from bridges.recovery import Reply
 from scsi_backend.t10.sense import FieldPointer, Sense, SenseKey
 from scsi_backend.t10.status import Status
@@ -194,7 +195,7 @@ def run(
     length: int | None = None,
 ) -> tuple[list[str], int]:
     """Send a CDB; return the outcome's lines and the exit status."""
-    text, status = run_cdb(site.path, "", lun, words.split(), data_out, length)
+    text, status = run_cdb(Place(site.path, lun=lun), words.split(), data_out, length)
     return text.splitlines(), status
 
 
@@ -255,7 +256,7 @@ class TestRunCdb:
         first.name, second.name = "first", "second"
         site.add_target("disks", first, second)
         site.start()
-        text, _ = run_cdb(site.path, "second", None, ["25000000000000000000"])
+        text, _ = run_cdb(Place(site.path, "second"), ["25000000000000000000"])
         assert "00 00 00 0f 00 00 02 00" in text
 
     def test_a_device_s_name_with_another_lun_reaches_nobody(self, new_site: NewSite) -> None:
@@ -265,8 +266,8 @@ class TestRunCdb:
         site.add_target("disks", first, second)
         site.start()
         with pytest.raises(ValueError, match="LUN 0: 'second' is LUN 1: expected that"):
-            run_cdb(site.path, "second", 0, ["25000000000000000000"])
-        text, _ = run_cdb(site.path, "second", 1, ["25000000000000000000"])
+            run_cdb(Place(site.path, "second", 0), ["25000000000000000000"])
+        text, _ = run_cdb(Place(site.path, "second", 1), ["25000000000000000000"])
         assert "00 00 00 0f 00 00 02 00" in text
 
     def test_length_given_overrules_the_cdb(self, site: Site) -> None:
@@ -282,11 +283,11 @@ class TestRunCdb:
 
     def test_malformed_cdb_is_refused_before_connecting(self) -> None:
         with pytest.raises(ValueError, match="is not hex"):
-            run_cdb("/nowhere", "", None, ["hello"])
+            run_cdb(Place("/nowhere"), ["hello"])
 
     def test_absent_server_is_named(self) -> None:
         with pytest.raises(LocalError, match="/nowhere: cannot connect"):
-            run_cdb("/nowhere", "", None, ["00"])
+            run_cdb(Place("/nowhere"), ["00"])
 
     def test_session_ends_with_the_command(self, site: Site) -> None:
         run(site, "00 00 00 00 00 00")

@@ -55,7 +55,7 @@ class TestConnect:
         site.add_target("disks", first, second)
         site.start()
         with LocalClient.connect(site.path, "second", label="test") as client:
-            assert client.initiator_name == f"local:uid={os.getuid()}"
+            assert client.initiator_name == f"local:uid={os.getuid()},test"
             assert (client.lun, client.max_data_bytes) == (1, MAX_DATA_BYTES)
         with LocalClient.connect(site.path, "disks") as client:
             assert client.lun == 0

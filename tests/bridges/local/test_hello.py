@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.local.hello import Hello, HelloError, find_target
+from bridges.local.hello import Hello, HelloError, find_target, initiator_name
 from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Vdisk
@@ -74,6 +74,27 @@ class TestFindTarget:
         assert caught.value.status is HelloStatus.NO_SUCH_TARGET
 
 
+class TestInitiatorName:
+    @pytest.mark.parametrize(
+        ("label", "expected"),
+        [
+            ("", "local:uid=7"),
+            ("nbdkit", "local:uid=7,nbdkit"),
+            ("node 1", "local:uid=7,node%201"),
+            ("a,uid=0", "local:uid=7,a%2Cuid=0"),
+            (",", "local:uid=7,%2C"),
+            ("50%\n", "local:uid=7,50%25%0A"),
+            ("tést", "local:uid=7,tést"),
+        ],
+    )
+    def test_label_stands_behind_the_user(self, label: str, expected: str) -> None:
+        assert initiator_name("local:uid=7", label) == expected
+
+    def test_longest_label_fits_into_a_name(self) -> None:
+        user = f"local:uid={0xFFFFFFFF}"
+        assert initiator_name(user, "\n" * 64) == f"{user}," + "%0A" * 64
+
+
 class Client:
     """What a client sees of a hello."""
 
@@ -107,11 +128,11 @@ class TestHello:
         request = HelloRequest("disk2", "me")
         data = request.serialize()
         assert client.give(data + b"command") == len(data)
-        assert client.reply == HelloReply(HelloStatus.OK, 1, 2, 32 << 20, "local:uid=7")
+        assert client.reply == HelloReply(HelloStatus.OK, 1, 2, 32 << 20, "local:uid=7,me")
         [(session, seen, version)] = client.opened
         assert (seen, version) == (request, 1)
         assert TARGETS[2].sessions == (session,)
-        assert session.initiator_name == "local:uid=7"
+        assert session.initiator_name == "local:uid=7,me"
         assert not client.hello.wants_close
         session.close()
 

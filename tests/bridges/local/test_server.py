@@ -83,6 +83,15 @@ class TestSessions:
             assert [session.initiator_name for session in target.sessions] == [name]
         site.wait_for_no_sessions()
 
+    def test_client_adds_a_name_of_its_own(self, site: Site) -> None:
+        name = f"local:uid={os.getuid()},node%201"
+        with closing(LocalClient.connect(site.path, label="node 1")) as client:
+            assert client.initiator_name == name
+            [target] = site.backend.targets
+            assert [session.initiator_name for session in target.sessions] == [name]
+            assert site.server.peers == {name: 1}
+        site.wait_for_no_sessions()
+
     def test_each_connection_is_a_session(self, site: Site) -> None:
         [target] = site.backend.targets
         clients = [LocalClient.connect(site.path) for _ in range(5)]

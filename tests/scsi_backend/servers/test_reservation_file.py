@@ -22,6 +22,17 @@ A = ItNexusId(transport_id("a"), 1)
 B = ItNexusId(transport_id("b"), 2)
 
 
+# What the version before the generation line has written.
+_NAME = "0500002069716e2e323032362d31312e736373742d6272696467653a782d792d7a000000"
+OLD = f"""\
+version 1
+reservation 05 00
+registrant 1 00000000deadbeef 1 36 {_NAME}
+registrant 7 0000000000000001 0 36 {_NAME}
+crc32 40c4946e
+""".encode()
+
+
 def state(kind: ReservationType | None = None, holder: ItNexusId | None = None) -> PrState:
     reservation = None if kind is None else Reservation(kind, holder)
     registrants = MappingProxyType({A: 0xA, B: 0x1122334455667788})
@@ -41,9 +52,10 @@ def sealed(text: str) -> bytes:
 
 
 def test_file_is_in_the_words_of_pr_state() -> None:
-    data = serialize(state(ReservationType.EXCLUSIVE_ACCESS, B))
+    data = serialize(replace(state(ReservationType.EXCLUSIVE_ACCESS, B), generation=0xFFFFFFFF))
     assert data == sealed(
         "version 1\n"
+        "generation 4294967295\n"
         "reservation 03 00\n"
         f"registrant 1 000000000000000a 0 {len(A.transport_id)} {A.transport_id.hex()}\n"
         f"registrant 2 1122334455667788 1 {len(B.transport_id)} {B.transport_id.hex()}\n"
@@ -59,10 +71,25 @@ def test_state_is_read_back(tmp_path: Path, stored: PrState) -> None:
     assert ReservationFile(path, SyncEngine()).load() == stored
 
 
-def test_generation_begins_anew(tmp_path: Path) -> None:
-    file = ReservationFile(tmp_path / "disk", SyncEngine())
+def test_generation_is_told_and_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    file = ReservationFile(path, SyncEngine())
     file.save(replace(state(), generation=7), lambda result: None)
-    assert ReservationFile(tmp_path / "disk", SyncEngine()).load() == state()
+    assert path.read_text().splitlines()[:2] == ["version 1", "generation 7"]
+    assert ReservationFile(path, SyncEngine()).load() == state()
+    file.save(PrState(8, MappingProxyType({A: 1})), lambda result: None)
+    assert path.read_bytes() == sealed("version 1\ngeneration 8\n")
+
+
+def test_file_without_a_generation_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(OLD)
+    loaded = ReservationFile(path, SyncEngine()).load()
+    holder, other = (ItNexusId(transport_id("x-y-z"), port) for port in (1, 7))
+    kind = ReservationType.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
+    registrants = MappingProxyType({holder: 0xDEADBEEF, other: 1})
+    assert loaded == PrState(0, registrants, Reservation(kind, holder), persists=True)
+    assert path.read_bytes() == OLD
 
 
 def test_longest_state_can_be_read_back(tmp_path: Path) -> None:
@@ -127,7 +154,16 @@ GOOD_LINE = f"registrant 1 000000000000000a 1 {len(A.transport_id)} {A.transport
     [
         "",
         "version 2\n",
-        "version 1\ngeneration 1\n",
+        "generation 1\n",
+        "version 1\ngeneration\n",
+        "version 1\ngeneration x\n",
+        "version 1\ngeneration -1\n",
+        "version 1\ngeneration 01\n",
+        "version 1\ngeneration 1 \n",
+        "version 1\ngeneration 1 2\n",
+        "version 1\ngeneration 4294967296\n",
+        "version 1\ngeneration 1\ngeneration 1\n",
+        "version 1\n" + GOOD_LINE.replace("a 1 ", "a 0 ") + "generation 1\n",
         "version 1\nreservation x 00\n",
         "version 1\nreservation 03 00\n",
         "version 1\nreservation 02 00\n" + GOOD_LINE,

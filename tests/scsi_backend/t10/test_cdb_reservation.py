@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""CDB fields of the reservation commands: each against a CDB with ones in that field only."""
+"""The reservation commands' CDBs: each field against a CDB with ones in it only; golden bytes."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ def test_field_reads_its_bits_and_no_others(name: str) -> None:
     mask = bytes.fromhex(GOLDEN_MASKS[name]).ljust(10, b"\0")
     assert field.read(mask) == (1 << field.width) - 1
     assert field.read(bytes(byte ^ 0xFF for byte in mask)) == 0
+
+
+def test_builders_make_the_bytes_of_the_tables() -> None:
+    assert fields.persistent_reserve_in(3, 0x1234).hex() == "5e030000000000123400"
+    assert fields.persistent_reserve_out(1, 5, 24).hex() == "5f010500000000001800"
+    assert fields.persistent_reserve_out(7, 0, 0x10203).hex() == "5f070000000001020300"

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scsi_backend.t10.designator import Designator, logical_unit_designators
+from scsi_backend.t10.designator import (
+    Designator,
+    logical_unit_designators,
+    relative_target_port_of,
+)
 
 T10 = Designator(2, 0, 1, b"SCST_FIOdisk")
 NAA = Designator(1, 0, 3, bytes.fromhex("5000000000000001"))
@@ -19,6 +23,11 @@ PAGE = bytes.fromhex(
 
 def test_designators_of_the_unit_are_found_and_those_of_the_port_are_not() -> None:
     assert logical_unit_designators(PAGE) == {T10, NAA}
+
+
+def test_port_that_the_page_came_through_is_found() -> None:
+    assert relative_target_port_of(PAGE) == 1
+    assert relative_target_port_of(bytes.fromhex("0083000c" + "01030008" + "50" * 8)) is None
 
 
 def test_protocol_identifier_and_piv_make_no_difference() -> None:

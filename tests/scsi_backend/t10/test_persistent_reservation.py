@@ -89,3 +89,71 @@ def test_full_status_has_a_descriptor_for_each_registrant() -> None:
 def test_capabilities_say_what_is_done(can_persist: bool, persists: bool, golden: str) -> None:
     data = pr.capabilities_data(can_persist=can_persist, persists=persists)
     assert data.hex() == golden
+
+
+def test_types_are_told_in_words_and_read_back() -> None:
+    assert list(pr.TYPE_WORDS) == [
+        *("write-exclusive", "exclusive-access"),
+        *("write-exclusive-regonly", "exclusive-access-regonly"),
+        *("write-exclusive-all-reg", "exclusive-access-all-reg"),
+    ]
+    assert pr.type_text(5) == "write-exclusive-regonly (5)"
+    assert pr.type_text(2) == "unknown (2)"
+    assert [pr.parse_type(word) for word in pr.TYPE_WORDS] == [1, 3, 5, 6, 7, 8]
+    assert [pr.parse_type(text) for text in ("0", "5", "15")] == [0, 5, 15]
+
+
+@pytest.mark.parametrize("text", ["", "16", "-1", "0x5", "exclusive", "\u0665", "5 "])
+def test_other_words_are_no_types(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected write-exclusive, .*, or 0 to 15$"):
+        pr.parse_type(text)
+
+
+def test_parameter_list_has_keys_and_flags() -> None:
+    golden = "00000000000000aa" + "1122334455667788" + "00000000" + "05000000"
+    assert pr.parameter_list(0xAA, 0x1122334455667788, 0x05).hex() == golden
+
+
+def test_initiator_ports_follow_their_length() -> None:
+    names = [transport_id("x"), transport_id("longer than that")]
+    data = pr.parameter_list(1, 2, pr.APTPL_BIT, names)
+    assert data[20] == 0x09
+    assert data[24:28] == sum(map(len, names)).to_bytes(4, "big")
+    assert data[28:] == b"".join(names)
+
+
+def test_list_of_a_move_has_port_and_heir() -> None:
+    heir = ItNexusId(transport_id("x"), 0x0102)
+    data = pr.move_parameter_list(0xAA, 0xBB, 0x03, heir)
+    head = "00000000000000aa" + "00000000000000bb" + "00" + "03" + "0102" + "00000020"
+    assert data.hex() == head + heir.transport_id.hex()
+
+
+def test_full_status_is_read_back_as_far_as_it_came() -> None:
+    one = FullStatus(ItNexusId(transport_id("x"), 1), 0xAA, True, 8)
+    two = FullStatus(ItNexusId(transport_id("yy"), 0xFFFF), (1 << 64) - 1, False, 0)
+    data = one.serialize() + two.serialize()
+    middle = len(one.serialize())
+    assert FullStatus.parse(data) == (one, middle)
+    assert FullStatus.parse(data, middle) == (two, len(data))
+    for length in range(middle):
+        assert FullStatus.parse(data[:length]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("0", 0), ("beef", 0xBEEF), ("0xBEEF", 0xBEEF), ("0X1", 1), ("f" * 16, (1 << 64) - 1)],
+)
+def test_keys_are_hex_digits(text: str, key: int) -> None:
+    assert pr.parse_key(text) == key
+    assert pr.parse_key(pr.key_text(key)) == key
+
+
+def test_key_is_told_with_0x() -> None:
+    assert pr.key_text(0xBEEF) == "0xbeef"
+
+
+@pytest.mark.parametrize("text", ["", "0x", "g", "-1", "1_0", " 1", "1" * 17, "\u0661"])
+def test_other_text_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 16 hex digits, as in 0xbeef"):
+        pr.parse_key(text)

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from scsi_backend.t10.transport_id import parse_transport_id, transport_id, transport_id_text
+from scsi_backend.t10.transport_id import (
+    initiator_text,
+    named_transport_id,
+    parse_transport_id,
+    transport_id,
+    transport_id_text,
+)
 
 
 def test_transport_id_has_the_documented_bytes() -> None:
@@ -65,6 +71,65 @@ def test_other_bytes_are_no_transport_id(data: bytes) -> None:
     assert parse_transport_id(data) is None
 
 
+def iscsi(name: bytes) -> bytes:
+    """A TransportID of somebody else's making."""
+    return b"\x05\0\0\x20" + name.ljust(32, b"\0")
+
+
 def test_text_is_the_name_or_hex() -> None:
     assert transport_id_text(transport_id("nbd:x")) == "iqn.2026-11.scst-bridge:nbd:x"
-    assert transport_id_text(b"\x06\x00") == "0600"
+    assert transport_id_text(iscsi(b"iqn.2000-01.com.example:node1-a")) == (
+        "iqn.2000-01.com.example:node1-a"
+    )
+    for other in (b"\x06\x00", iscsi(b"iqn.2000-01.com.example:\x1b[0m-ab"), iscsi(b"n" * 28)):
+        assert transport_id_text(other) == other.hex()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "local:uid=0",
+        "local:uid=0,node%201",
+        "tls:CN=Zürich",
+        "192.0.2.1",
+        "02:00:00:00:00:01",
+        "x" * 199,
+    ],
+)
+def test_initiator_is_called_by_the_name_it_logged_in_with(name: str) -> None:
+    assert initiator_text(transport_id(name)) == name
+    assert named_transport_id(name) == transport_id(name)
+
+
+def test_initiator_whose_name_was_cut_is_called_what_leads_back_to_it() -> None:
+    for name in ("y" * 5000, "%" * 70, "ü" * 60):
+        data = transport_id(name)
+        assert named_transport_id(initiator_text(data)) == data
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Of somebody else, and as nobody here is called.
+        "iqn.2000-01.com.example:node1-a",
+        "eui.02004567a425678d0123456789ab",
+        "iqn.2026-11.scst-bridge:UPPER-ab",
+        "iqn.2026-11.scst-bridge:%1B-abcd",
+        "iqn.2026-11.scst-bridge:iqn.a-bc",
+    ],
+)
+def test_other_initiator_is_called_by_its_iscsi_name(name: str) -> None:
+    data = iscsi(name.encode()[:31])
+    text = name[:31]
+    assert initiator_text(data) == text
+    assert named_transport_id(text) == data
+
+
+def test_initiator_that_calls_itself_by_an_iscsi_name_is_not_that_one() -> None:
+    data = transport_id("iqn.2000-01.com.example:a")
+    assert initiator_text(data) == "iqn.2026-11.scst-bridge:iqn.2000-01.com.example:a"
+
+
+def test_name_that_no_iscsi_initiator_can_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="name of 224 bytes: expected at most 223"):
+        named_transport_id("iqn." + "x" * 220)
