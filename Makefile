@@ -90,9 +90,13 @@ lint: setup-dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What a reservation costs whoever holds it.
+BASIC_CELLS := $(patsubst %,--cell %,randread-qd1 randwrite-qd1 randread-qd32 randwrite-qd32 read-qd8 write-qd8)
+
 .PHONY: bench
 bench: setup-test ## figures beside nbdkit, qemu-nbd and nbd-server
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --quick --server ours --server ours-reserved $(BASIC_CELLS)
 
 .PHONY: bench-connections
 bench-connections: setup-test ## a thousand idle NBD clients: their memory, and what they cost others

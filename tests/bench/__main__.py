@@ -31,10 +31,10 @@ from tests.bench.processes import (
 )
 from tests.bench.results import Failure, Results, Sample
 from tests.bench.rounds import Measured, measure, run_rounds
-from tests.bench.servers import SERVERS, Server, Site, turns_of
+from tests.bench.servers import EXTRA_SERVERS, SERVERS, Server, Site, turns_of
 from tests.bench.stage import chosen, leave_on_signals, random_file, wide_console
 
-SERVER_KEYS = ", ".join(server.key for server in SERVERS)
+SERVER_KEYS = ", ".join(server.key for server in (*SERVERS, *EXTRA_SERVERS))
 CELL_NAMES = ", ".join(cell.name for cell in CELLS)
 CERTIFICATES = "certificates"
 
@@ -144,8 +144,12 @@ def main(
         Path | None, typer.Option("--json", dir_okay=False, help="Write all figures here, too.")
     ] = None,
 ) -> None:
-    """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server."""
-    servers = chosen("server", server, {one.key: one for one in SERVERS})
+    """Compare our NBD servers with nbdkit, qemu-nbd and nbd-server.
+
+    Only where it is asked for: ours-reserved, whose disk the clients have reserved for themselves.
+    """
+    known = (*SERVERS, *EXTRA_SERVERS) if server else SERVERS
+    servers = chosen("server", server, {one.key: one for one in known})
     cells = chosen("cell", cell, {one.name: one for one in CELLS})
     leave_on_signals()
     adopt_orphans()

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from tests.bench.cells import CELLS
 from tests.bench.results import Metric, Ratio, Results
-from tests.bench.servers import FILE_PEERS, SERVERS
+from tests.bench.servers import EXTRA_SERVERS, FILE_PEERS, SERVERS
 
 BEST_PEER = "best C peer"
 TITLES = {cell.name: cell.title for cell in CELLS}
-NAMES = {server.key: server.name for server in SERVERS}
+NAMES = {server.key: server.name for server in (*SERVERS, *EXTRA_SERVERS)}
 _WORDS = {Metric.IOPS: "", Metric.P50: " p50 latency", Metric.SERVER_CPU: " server CPU"}
 
 
@@ -74,6 +74,7 @@ EXPECTATIONS = (
     _against_best("randwrite-qd1", Metric.P50, 1.15),
     _against("ours", "nbdkit-file", "randread-qd32", Metric.SERVER_CPU, 1.0),
     _against("ours", "nbdkit-file", "randwrite-qd32", Metric.SERVER_CPU, 1.0),
+    *(_against("ours-reserved", "ours", cell, Metric.IOPS, 0.9) for cell in _BASIC),
     *(_against("ours-nbdkit", "nbdkit-python", cell, Metric.IOPS, 0.8) for cell in _BASIC),
     *(_against("ours-nbdkit-daemon", "nbdkit-python", cell, Metric.IOPS, 0.4) for cell in _BASIC),
 )

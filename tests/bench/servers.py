@@ -9,8 +9,9 @@ second time, and then takes nobody without it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -197,6 +198,17 @@ def _ours(site: Site) -> Plan:
     )
 
 
+def _ours_reserved(site: Site) -> Plan:
+    # The clients are one initiator, which so holds what it works under.
+    initiator = f"unix:uid={os.getuid()}"
+    ask = f"{site.bridge} pr"
+    at = f"{LOCAL_TARGET} --socket {site.local_socket}"
+    named = f"--initiator-port {initiator} --all-target-ports"
+    register = f"{ask} register {at} --action-key 0xb {named}"
+    reserve = f"{ask} reserve {at} --key 0xb --type write-exclusive-all-reg"
+    return replace(_ours(site), fill=("sh", "-c", f"{register} && {reserve}"))
+
+
 def _ours_tls(site: Site) -> Plan:
     return Plan(
         (Launch(_daemon_command(site), site.nbd_socket),),
@@ -278,6 +290,8 @@ SERVERS = (
     Server("nbdkit-memory", "nbdkit memory", _nbdkit_memory),
     Server("nbdkit-python", "nbdkit python", _nbdkit_python),
 )
+# Measured where they are asked for by name.
+EXTRA_SERVERS = (Server("ours-reserved", "ours reserved", _ours_reserved),)
 # The C servers that do what ours does: serve a file. nbdkit memory serves none.
 FILE_PEERS = ("nbdkit-file", "qemu-nbd", "nbd-server")
 

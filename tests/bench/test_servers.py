@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.bench.cells import CELLS
 from tests.bench.servers import (
+    EXTRA_SERVERS,
     FILE_PEERS,
     PYTHON_PLUGIN,
     SERVERS,
@@ -29,7 +31,7 @@ SITE = Site(
     Path("/opt/bin/scst-bridge"),
     Path("/tmp/b/pki"),
 )
-PLANS = {server.key: server.plan(SITE) for server in SERVERS}
+PLANS = {server.key: server.plan(SITE) for server in (*SERVERS, *EXTRA_SERVERS)}
 TLS_PLANS = {server.key: server.tls_plan(SITE) for server in SERVERS if server.tls_plan is not None}
 ALL_PLANS = [
     *(pytest.param(plan, id=key) for key, plan in PLANS.items()),
@@ -106,7 +108,18 @@ def test_memory_is_as_large_as_the_image_and_filled_with_it() -> None:
     assert plan.launches[0].command[-2:] == ("memory", "67108864")
     assert plan.fill[0] == "nbdcopy"
     assert plan.fill[-2:] == ("/dev/shm/x.img", plan.uri)
-    assert [key for key, plan in PLANS.items() if plan.fill] == ["nbdkit-memory"]
+    assert [key for key, plan in PLANS.items() if plan.fill] == ["nbdkit-memory", "ours-reserved"]
+
+
+def test_reservation_is_taken_for_the_clients_that_measure() -> None:
+    plan = PLANS["ours-reserved"]
+    assert plan.fill[:2] == ("sh", "-c")
+    register, reserve = plan.fill[2].split(" && ")
+    ask, at = "/opt/bin/scst-bridge pr", "local --socket /tmp/b/one/local.sock"
+    named = f"--initiator-port unix:uid={os.getuid()} --all-target-ports"
+    assert register == f"{ask} register {at} --action-key 0xb {named}"
+    assert reserve == f"{ask} reserve {at} --key 0xb --type write-exclusive-all-reg"
+    assert (plan.uri, plan.config_text) == (PLANS["ours"].uri, PLANS["ours"].config_text)
 
 
 def test_three_servers_have_tls_and_want_it_of_every_client() -> None:
