@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from bridges.config_sections import check_name, check_section, read_attributes, unexpected_word
 from bridges.scst_conf import ConfigError, Location, Statement, Word
 from scsi_backend.handlers.attributes import Flag
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import MAX_LUN
 
 # Room for leading zeros; int() itself refuses thousands of digits.
@@ -117,5 +118,11 @@ def _initiators(group: str, lines: Iterable[Statement]) -> tuple[str, ...]:
                 line.location,
                 f"initiator {pattern.text} is in group {group} already, at line {first}",
             )
+        try:
+            InitiatorPattern.parse(pattern.text)
+        except ValueError as error:
+            raise ConfigError(
+                pattern.location, f"group {group}: initiator '{pattern.text}': {error}"
+            ) from error
         seen[pattern.text] = line.location
     return tuple(seen)

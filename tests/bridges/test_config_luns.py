@@ -118,6 +118,16 @@ def test_the_same_meaning_elsewhere_is_the_same_configuration() -> None:
             4,
             "initiator a is in group g already, at line 12",
         ),
+        (
+            group('INITIATOR ""'),
+            2,
+            "group g: initiator '': expected 1 to 255 characters",
+        ),
+        (
+            group("INITIATOR 10.1.0.0/8"),
+            2,
+            "group g: initiator '10.1.0.0/8': address bits behind the prefix: expected 10.0.0.0/8",
+        ),
         (group("LUN 0"), 2, "expected LUN NUMBER DEVICE"),
         (group("LUN 16384 d"), 2, "LUN '16384': expected a number from 0 to 16383"),
         (group("LUN 0 d\nLUN 00 e"), 3, "LUN 0 is mapped already, at line 12"),
