@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from bridges.config_edit import VERBS
 
-TARGETS = ("disk0", "twin", "e1.1", "last", "new", "e1.2", "far")
-GROUPS = ("db", "web", "all")
+# disk0 has the groups.
+TARGETS = (*["disk0"] * 8, "twin", "e1.1", "last", "new", "e1.2", "far")
+GROUPS = ("db", "db", "web", "web", "all")
 DEVICES = ("d", "e", "big", "spare", "new")
-PATTERNS = ("10.0.0.0/8", "host?-*", "192.0.2.1", "*", "!a b", "10.0.0.1/8", "")
+PATTERNS = ("10.0.0.0/8", "host?-*", "192.0.2.1", "*", "!a b", "10.0.0.1/8")
 ATTRIBUTES = {
     "enabled": ("0", "1", "on"),
     "rel_tgt_id": ("1", "2", "9", "70", "0"),
@@ -31,7 +32,7 @@ VALUES = {
     "device": st.sampled_from(DEVICES) | NOISE,
     "handler": st.sampled_from(("vdisk_nullio", "vdisk_fileio")),
     "attributes": st.sampled_from(({}, {"filename": "/f #1"}, {"blocksize": "4096"}, {"x": "1"})),
-    "lun": st.integers(-1, 8) | st.just(16384),
+    "lun": st.sampled_from((0, 1, 7, 16383, 16384, -1)),
     "read_only": st.booleans(),
     "device_group": st.sampled_from(("g", "h")),
     "target_group": st.sampled_from(("here", "there")),
@@ -48,7 +49,7 @@ def edits(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     for name, field in VERBS[verb].arguments.model_fields.items():
         if name in ("attribute", "value"):
             continue
-        if field.is_required() or draw(st.booleans()):
+        if field.is_required() or draw(st.sampled_from((False, False, True))):
             arguments[name] = draw(VALUES[name])
     if "attribute" in VERBS[verb].arguments.model_fields:
         attribute = draw(st.sampled_from(sorted(ATTRIBUTES)))
