@@ -21,13 +21,13 @@ from bridges import config_edit_luns as luns
 from bridges import config_edit_targets as targets
 from bridges.config import Config, interpret
 from bridges.config_edit_tree import (
-    RUN_TIME,
     Arguments,
     EditError,
     GroupPlace,
     MapPlace,
     Statements,
     TargetPlace,
+    is_written,
     unknown,
 )
 from bridges.scst_conf import ConfigError, Statement
@@ -132,9 +132,9 @@ def edit(statements: Sequence[Statement], verb: str, arguments: Mapping[str, obj
     try:
         return interpret(found.apply(tuple(statements), arguments))
     except ConfigError as error:
-        if error.path == RUN_TIME:
-            raise EditError(error.message) from error
-        raise
+        if is_written(error.path):
+            raise
+        raise EditError(error.message) from error
 
 
 def _first_problem(error: ValidationError, model: type[Arguments]) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from bridges.config_one_disk import COMMAND_LINE
 from bridges.scst_conf import ConfigError, Location, Statement, unparse
 from bridges.statements import Builder
 
@@ -77,7 +78,12 @@ def unknown(what: str, name: str, known: Iterable[str], none: str) -> EditError:
 
 def at(location: Location) -> str:
     """Where a statement stands, as the end of a message."""
-    return "" if location.path == RUN_TIME else f", at line {location.line}"
+    return f", at line {location.line}" if is_written(location.path) else ""
+
+
+def is_written(path: str) -> bool:
+    """Whether what stands there is in a file, with a line worth telling."""
+    return path not in (RUN_TIME, COMMAND_LINE)
 
 
 def sections(block: Iterable[Statement], keyword: str) -> dict[str, Statement]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from bridges.config import interpret
 from bridges.config_edit import VERBS, edit
 from bridges.config_edit_tree import RUN_TIME, EditError
+from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.scst_conf import ConfigError, parse, unparse
 from tests.bridges.edit_example import changes, tree
 from tests.bridges.edit_strategies import edits
@@ -155,6 +157,15 @@ def test_what_an_edit_spoils_is_told_with_its_line() -> None:
     with pytest.raises(ConfigError) as caught:
         edit(tree(), "enable-target", {"target": "last"})
     assert str(caught.value) == "scst.conf:44: target last: expected a LUN"
+
+
+def test_a_configuration_of_a_command_line_is_edited_as_well() -> None:
+    disk = one_disk(Path("/disk.img"), (), NbdOptions())
+    config = edit(disk.statements, "add-group", {"target": "disk0", "group": "g"})
+    assert [group.name for group in config.drivers["nbd"].targets[0].groups] == ["g"]
+    with pytest.raises(EditError) as caught:
+        edit(disk.statements, "clear-luns", {"target": "disk0"})
+    assert str(caught.value) == "target disk0: expected a LUN"
 
 
 @settings(deadline=None)

@@ -19,6 +19,7 @@ from bridges.config_edit_tree import (
     change,
     group_path,
     insert,
+    is_written,
     sections,
     substitute,
     target_path,
@@ -26,6 +27,7 @@ from bridges.config_edit_tree import (
     with_attribute,
     without,
 )
+from bridges.config_one_disk import COMMAND_LINE
 from bridges.scst_conf import Location, Statement, parse
 from tests.bridges.edit_example import tree
 
@@ -144,7 +146,9 @@ def test_sections_are_told_by_name() -> None:
 
 def test_a_line_is_told_where_there_is_one() -> None:
     assert at(Location("scst.conf", 7)) == ", at line 7"
-    assert at(build.location) == ""
+    for path in (RUN_TIME, COMMAND_LINE):
+        assert not is_written(path)
+        assert at(Location(path, 1)) == ""
 
 
 @pytest.mark.parametrize("word", ["a\nb", "\0", "\udc80", "\u2028"])
