@@ -140,7 +140,9 @@ def _handlers(config: Config) -> dict[str, str]:
     return {device.name: device.handler for device in config.devices}
 
 
-def _device(change: Any, before: Config, after: Config) -> Iterator[str]:
+def _device(
+    change: diff.DeviceAdded | diff.DeviceRemoved, before: Config, after: Config
+) -> Iterator[str]:
     # One that has another handler is in both.
     is_gone = isinstance(change, diff.DeviceRemoved)
     handler = _handlers(before if is_gone else after)[change.name]
@@ -167,18 +169,21 @@ def _driver_attributes(change: diff.DriverChanged, before: Config, after: Config
         yield from place.attribute(name, type(after.drivers[change.name].attributes))
 
 
-def _target_place(change: Any, before: Config, after: Config) -> _Place:
-    return _place(before, after, "TARGET_DRIVER", change.driver).inner("TARGET", change.name)
+def _target_place(driver: str, name: str, before: Config, after: Config) -> _Place:
+    return _place(before, after, "TARGET_DRIVER", driver).inner("TARGET", name)
 
 
 def _target(
     change: diff.TargetAdded | diff.TargetRemoved, before: Config, after: Config
 ) -> Iterator[str]:
-    return _target_place(change, before, after).whole()
+    return _target_place(change.driver, change.name, before, after).whole()
 
 
 def _target_attributes(change: diff.TargetChanged, before: Config, after: Config) -> Iterator[str]:
-    place, key = _target_place(change, before, after), (change.driver, change.name)
+    place, key = (
+        _target_place(change.driver, change.name, before, after),
+        (change.driver, change.name),
+    )
     model = type(diff.targets_of(after)[key].attributes)
     for name in change.attributes:
         if name == "rel_tgt_id":
@@ -189,7 +194,7 @@ def _target_attributes(change: diff.TargetChanged, before: Config, after: Config
 
 
 def _enabled(change: diff.EnabledChanged, before: Config, after: Config) -> Iterator[str]:
-    place = _target_place(change, before, after)
+    place = _target_place(change.driver, change.name, before, after)
     return place.value("enabled", str(int(not change.enabled)), str(int(change.enabled)))
 
 
