@@ -7,12 +7,10 @@ The grammar is ``scst_conf``'s, the attributes of devices are the handlers'. Eve
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
-
-from pydantic import BaseModel
 
 from bridges.config_alua import (
     DeviceGroupConfig,
@@ -21,6 +19,7 @@ from bridges.config_alua import (
     read_device_group,
     relative_target_ports,
 )
+from bridges.config_luns import GroupConfig, LunConfig, read_groups, read_luns
 from bridges.config_sections import (
     check_name,
     check_section,
@@ -30,12 +29,11 @@ from bridges.config_sections import (
 )
 from bridges.driver_attributes import DRIVERS, Driver, DriverAttributes, TargetAttributes
 from bridges.scst_conf import ConfigError, Location, Statement, parse
-from scsi_backend.handlers.attributes import Flag, VdiskAttributes
+from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.registry import HANDLERS
-from scsi_backend.target.lun_map import MAX_LUN
 
-# Room for leading zeros; int() itself refuses thousands of digits.
-_LUN_NUMBER = re.compile("[0-9]{1,20}")
+# What a target has beside attributes.
+_TARGET_SECTIONS = ("GROUP", "LUN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,7 @@ class DeviceConfig:
     name: str
     handler: str
     attributes: VdiskAttributes
-    location: Location
-
-
-@dataclass(frozen=True, slots=True)
-class LunConfig:
-    """A LUN line or section."""
-
-    number: int
-    device: str
-    is_read_only: bool
-    location: Location
+    location: Location = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,16 @@ class TargetConfig:
     name: str
     attributes: TargetAttributes
     luns: tuple[LunConfig, ...]
-    location: Location
+    location: Location = field(compare=False)
+    # In their order: the first that fits an initiator is its group.
+    groups: tuple[GroupConfig, ...] = ()
+
+    @property
+    def lun_maps(self) -> Iterator[tuple[LunConfig, ...]]:
+        """Its own LUNs, and those of each group."""
+        yield self.luns
+        for group in self.groups:
+            yield group.luns
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +72,17 @@ class DriverConfig:
     name: str
     attributes: DriverAttributes
     targets: tuple[TargetConfig, ...]
-    location: Location
+    location: Location = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration."""
+    """A whole configuration, and what it was interpreted from."""
 
     devices: tuple[DeviceConfig, ...]
     drivers: Mapping[str, DriverConfig]
     device_groups: tuple[DeviceGroupConfig, ...] = ()
+    statements: tuple[Statement, ...] = field(default=(), compare=False)
 
     def relative_target_ports(self) -> Mapping[tuple[str, str], int]:
         """Relative target port identifiers by driver and target."""
@@ -116,7 +114,7 @@ def interpret(statements: Sequence[Statement]) -> Config:
     _check_luns(devices, drivers.values())
     names = [device.name for device in devices]
     check_device_groups(groups, names, _known_targets(drivers.values()))
-    return Config(tuple(devices), MappingProxyType(drivers), tuple(groups))
+    return Config(tuple(devices), MappingProxyType(drivers), tuple(groups), tuple(statements))
 
 
 def _known_targets(drivers: Iterable[DriverConfig]) -> Sequence[KnownTarget]:
@@ -165,43 +163,31 @@ def _target(section: Statement, driver: Driver) -> TargetConfig:
         driver.check_target_name(check_name(name))
     except ValueError as error:
         raise ConfigError(name.location, f"target '{name.text}': {error}") from error
-    plain = [item for item in section.block or () if item.keyword != "LUN"]
+    block = section.block or ()
+    plain = [item for item in block if item.keyword not in _TARGET_SECTIONS]
     owner = f"target {name.text}"
-    attributes = read_lines(driver.target_attributes, plain, section.location, owner, ("LUN",))
+    attributes = read_lines(
+        driver.target_attributes, plain, section.location, owner, _TARGET_SECTIONS
+    )
     try:
         driver.check_target(name.text, attributes)
     except ValueError as error:
         raise ConfigError(name.location, f"{owner}: {error}") from error
-    luns: dict[int, LunConfig] = {}
-    for item in section.block or ():
-        if item.keyword != "LUN":
-            continue
-        lun = _lun(item)
-        if lun.number in luns:
-            first = luns[lun.number].location.line
-            raise ConfigError(item.location, f"LUN {lun.number} is mapped already, at line {first}")
-        luns[lun.number] = lun
+    luns, groups = read_luns(block), read_groups(block)
+    _check_map(driver, luns, section.location, owner)
+    for group in groups:
+        _check_map(driver, group.luns, group.location, f"{owner}: group {group.name}")
+    return TargetConfig(name.text, attributes, luns, section.location, groups)
+
+
+def _check_map(driver: Driver, luns: Iterable[LunConfig], location: Location, owner: str) -> None:
+    """Where there is no LUN there is no access, which suits every driver."""
+    numbers = [lun.number for lun in luns]
     try:
-        driver.check_luns(luns)
+        if numbers:
+            driver.check_luns(numbers)
     except ValueError as error:
-        raise ConfigError(section.location, f"{owner}: {error}") from error
-    return TargetConfig(name.text, attributes, tuple(luns.values()), section.location)
-
-
-class _LunAttributes(BaseModel):
-    read_only: Flag = False
-
-
-def _lun(statement: Statement) -> LunConfig:
-    if len(statement.words) != 3:
-        raise ConfigError(statement.location, "expected LUN NUMBER DEVICE")
-    _, number, device = statement.words
-    if not _LUN_NUMBER.fullmatch(number.text) or int(number.text) > MAX_LUN:
-        raise ConfigError(
-            number.location, f"LUN '{number.text}': expected a number from 0 to {MAX_LUN}"
-        )
-    attributes = read_attributes(_LunAttributes, statement, f"LUN {number.text}")
-    return LunConfig(int(number.text), device.text, attributes.read_only, statement.location)
+        raise ConfigError(location, f"{owner}: {error}") from error
 
 
 def _check_devices(devices: Iterable[DeviceConfig]) -> None:
@@ -219,9 +205,9 @@ def _check_luns(devices: Iterable[DeviceConfig], drivers: Iterable[DriverConfig]
     known = {device.name: device for device in devices}
     for driver in drivers:
         for target in driver.targets:
-            if target.attributes.enabled and not target.luns:
+            if target.attributes.enabled and not any(target.lun_maps):
                 raise ConfigError(target.location, f"target {target.name}: expected a LUN")
-            for lun in target.luns:
+            for lun in chain.from_iterable(target.lun_maps):
                 if lun.device not in known:
                     expected = ", ".join(sorted(known)) or "a DEVICE section"
                     raise ConfigError(

@@ -8,8 +8,9 @@ another machine, with the rel_tgt_id that it has there.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -58,7 +59,7 @@ class GroupTarget:
 
     name: str
     rel_tgt_id: int | None
-    location: Location
+    location: Location = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class TargetGroupConfig:
     name: str
     attributes: TargetGroupAttributes
     targets: tuple[GroupTarget, ...]
-    location: Location
+    location: Location = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ class DeviceGroupConfig:
     """A DEVICE_GROUP section; ``devices`` are names."""
 
     name: str
-    devices: Mapping[str, Location]
+    devices: tuple[str, ...]
     target_groups: tuple[TargetGroupConfig, ...]
-    location: Location
+    location: Location = field(compare=False)
+    device_locations: Mapping[str, Location] = field(compare=False)
 
     @property
     def targets(self) -> Iterator[GroupTarget]:
@@ -94,7 +96,7 @@ class KnownTarget:
     driver: str
     name: str
     rel_tgt_id: int | None
-    location: Location
+    location: Location = field(compare=False)
 
 
 def read_device_group(section: Statement) -> DeviceGroupConfig:
@@ -112,7 +114,9 @@ def read_device_group(section: Statement) -> DeviceGroupConfig:
     for found, wanted in ((devices, "DEVICE"), (groups, "TARGET_GROUP")):
         if not found:
             raise ConfigError(section.location, f"device group {name}: expected a {wanted}")
-    result = DeviceGroupConfig(name, devices, tuple(groups), section.location)
+    result = DeviceGroupConfig(
+        name, tuple(devices), tuple(groups), section.location, MappingProxyType(devices)
+    )
     _check_group_ids(groups)
     _check_once(result.targets)
     return result
@@ -190,13 +194,13 @@ def check_device_groups(
 def _check_devices(groups: Iterable[DeviceGroupConfig], devices: Collection[str]) -> None:
     seen: dict[str, DeviceGroupConfig] = {}
     for group in groups:
-        for name, location in group.devices.items():
+        for name, location in group.device_locations.items():
             if name not in devices:
                 expected = ", ".join(sorted(devices)) or "a DEVICE section"
                 raise ConfigError(location, f"unknown device '{name}': expected {expected}")
             other = seen.setdefault(name, group)
             if other is not group:
-                line = other.devices[name].line
+                line = other.device_locations[name].line
                 raise ConfigError(
                     location, f"device {name} is in device group {other.name}, at line {line}"
                 )

@@ -84,6 +84,13 @@ TARGET_DRIVER scst_local {
         }
         LUN 007 disk0 {
         }
+        GROUP backup {
+            LUN 0 disk0 {
+                read_only 1
+            }
+            INITIATOR local:uid=34,*
+            INITIATOR 10.0.0.0/8
+        }
         enabled 1
     }
 }

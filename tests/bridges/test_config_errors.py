@@ -36,7 +36,7 @@ NAA = "expected 16 hex digits beginning with 2, 3 or 5, or 32 beginning with 6"
 RULE = "expected an address, a network as in 10.0.0.0/8, uid=N, gid=N or cid=N"
 LISTEN_TERMS = "allow, deny, max_connections, tls"
 NBD = "TARGET, connection_memory, listen, max_connections, tls_certificates, tls_verify_peer"
-AOE_TARGET = "LUN, allow, deny, durable, enabled, in_band_editing, interface, "
+AOE_TARGET = "GROUP, LUN, allow, deny, durable, enabled, in_band_editing, interface, "
 AOE_TARGET += "rel_tgt_id, reservation_conflict, write_cache_control"
 FILEIO = "atomic_journal, blocksize, eui64_id, expl_alua, filename, inq_vend_specific, "
 FILEIO += "lb_per_pb_exp, long_cdbs, mode_pages_file, naa_id, nv_cache, pr_file_name, prod_id, "
@@ -211,7 +211,7 @@ DRIVER = [
     (
         in_target("kernel 1"),
         7,
-        "unknown word 'kernel': expected one of LUN, enabled, rel_tgt_id",
+        "unknown word 'kernel': expected one of GROUP, LUN, enabled, rel_tgt_id",
     ),
     (
         in_target("kernel yes", "scst_local"),
@@ -360,9 +360,9 @@ TARGET = [
         "target t: enabled is given already, at line 8",
     ),
     (
-        in_target("GROUP g {\n}"),
+        in_target("GROUPS g {\n}"),
         7,
-        "unknown word 'GROUP': expected one of LUN, enabled, rel_tgt_id",
+        "unknown word 'GROUPS': expected one of GROUP, LUN, enabled, rel_tgt_id",
     ),
     (in_target("rel_tgt_id 0"), 7, "target t: rel_tgt_id '0': expected 1 to 65535"),
     (in_target("rel_tgt_id 65536"), 7, "target t: rel_tgt_id '65536': expected 1 to 65535"),
