@@ -207,6 +207,8 @@ def check(conf: _ConfArgument) -> None:
     """Check a configuration without starting anything."""
     config = _load(conf)
     targets = sum(len(driver.targets) for driver in config.drivers.values())
+    for caution in config.cautions():
+        typer.echo(f"warning: {caution}", err=True)
     typer.echo(f"{conf}: ok: {len(config.devices)} devices, {targets} targets")
 
 

@@ -84,6 +84,16 @@ class Config:
     device_groups: tuple[DeviceGroupConfig, ...] = ()
     statements: tuple[Statement, ...] = field(default=(), compare=False)
 
+    def cautions(self) -> list[str]:
+        """What may be meant so, but seldom is; one line each."""
+        return [
+            f"{target.location.path}:{target.location.line}:"
+            f" target {target.name} is enabled without a LUN: nobody can log in"
+            for driver in self.drivers.values()
+            for target in driver.targets
+            if target.attributes.enabled and not any(target.lun_maps)
+        ]
+
     def relative_target_ports(self) -> Mapping[tuple[str, str], int]:
         """Relative target port identifiers by driver and target."""
         return relative_target_ports(self.device_groups, _known_targets(self.drivers.values()))
@@ -205,8 +215,6 @@ def _check_luns(devices: Iterable[DeviceConfig], drivers: Iterable[DriverConfig]
     known = {device.name: device for device in devices}
     for driver in drivers:
         for target in driver.targets:
-            if target.attributes.enabled and not any(target.lun_maps):
-                raise ConfigError(target.location, f"target {target.name}: expected a LUN")
             for lun in chain.from_iterable(target.lun_maps):
                 if lun.device not in known:
                     expected = ", ".join(sorted(known)) or "a DEVICE section"

@@ -38,6 +38,8 @@ _CLOSE_TIMEOUT_S = 30.0
 
 def populate(backend: Backend, config: Config) -> None:
     """Open the devices and make the targets; raises ConfigError."""
+    for caution in config.cautions():
+        _log.warning("%s", caution)
     for device in config.devices:
         try:
             unit = backend.add_device(device.handler, device.name, device.attributes)

@@ -119,6 +119,15 @@ def test_check_counts_what_a_valid_file_holds(valid: Path) -> None:
     assert result.stdout == f"{valid}: ok: 2 devices, 1 targets\n"
 
 
+def test_check_warns_of_a_target_that_nobody_can_log_in_to(valid: Path) -> None:
+    with valid.open("a") as file:
+        file.write("TARGET_DRIVER scst_local {\nTARGET lonely {\nenabled 1\n}\n}\n")
+    line = len(valid.read_text().splitlines()) - 3
+    result = run("check", str(valid))
+    warned = "target lonely is enabled without a LUN: nobody can log in"
+    assert (result.exit_code, result.stderr) == (0, f"warning: {valid}:{line}: {warned}\n")
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_wrong_file_is_refused_with_one_line(tmp_path: Path, command: str) -> None:
     path = tmp_path / "scst.conf"

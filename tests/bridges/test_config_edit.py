@@ -15,8 +15,10 @@ from bridges.config_edit import VERBS, edit
 from bridges.config_edit_tree import RUN_TIME, EditError
 from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.scst_conf import ConfigError, parse, unparse
-from tests.bridges.edit_example import changes, tree
+from tests.bridges.edit_example import LINES, changes, tree
 from tests.bridges.edit_strategies import edits
+
+SPOILING = {"target": "disk0", "attribute": "rel_tgt_id", "value": "0"}
 
 
 def refusal(verb: str, arguments: dict[str, Any]) -> str:
@@ -154,9 +156,18 @@ def test_what_is_wrong_with_what_is_new_is_told_without_a_line(
 
 
 def test_what_an_edit_spoils_is_told_with_its_line() -> None:
+    two = edit(tree(), "add-lun", {"target": "e1.1", "lun": 1, "device": "e"})
+    three = edit(two.statements, "add-lun", {"target": "e1.1", "lun": 2, "device": "spare"})
     with pytest.raises(ConfigError) as caught:
-        edit(tree(), "enable-target", {"target": "last"})
-    assert str(caught.value) == "scst.conf:44: target last: expected a LUN"
+        edit(three.statements, "rem-lun", {"target": "e1.1", "lun": 0})
+    line = LINES["TARGET e1.1 {"]
+    assert str(caught.value) == f"scst.conf:{line}: target e1.1: expected LUN 0, or only one LUN"
+
+
+def test_a_target_may_lose_its_last_lun_while_it_is_enabled() -> None:
+    disk = one_disk(Path("/disk.img"), (), NbdOptions())
+    config = edit(disk.statements, "clear-luns", {"target": "disk0"})
+    assert config.drivers["nbd"].targets[0].luns == ()
 
 
 def test_a_configuration_of_a_command_line_is_edited_as_well() -> None:
@@ -164,8 +175,8 @@ def test_a_configuration_of_a_command_line_is_edited_as_well() -> None:
     config = edit(disk.statements, "add-group", {"target": "disk0", "group": "g"})
     assert [group.name for group in config.drivers["nbd"].targets[0].groups] == ["g"]
     with pytest.raises(EditError) as caught:
-        edit(disk.statements, "clear-luns", {"target": "disk0"})
-    assert str(caught.value) == "target disk0: expected a LUN"
+        edit(disk.statements, "set-target-attribute", SPOILING)
+    assert str(caught.value) == "target disk0: rel_tgt_id '0': expected 1 to 65535"
 
 
 @settings(deadline=None)

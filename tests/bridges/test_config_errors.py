@@ -352,7 +352,6 @@ TARGET = [
         6,
         "target e1.1: expected LUN 0, or only one LUN",
     ),
-    (in_target("enabled 1"), 6, "target t: expected a LUN"),
     (in_target("enabled on"), 7, "target t: enabled 'on': expected 0 or 1"),
     (
         in_target("LUN 0 d\nenabled 1\nenabled 0"),

@@ -133,7 +133,6 @@ def test_the_same_meaning_elsewhere_is_the_same_configuration() -> None:
         (group("LUN 0 d\nLUN 00 e"), 3, "LUN 0 is mapped already, at line 12"),
         (group("LUN 0 x"), 2, "LUN 0: unknown device 'x': expected big, d, e"),
         (group("LUN 0 d {\nread_only 2\n}"), 3, "LUN 0: read_only '2': expected 0 or 1"),
-        ("enabled 1\n" + group("INITIATOR *"), 0, "target t: expected a LUN"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(statements: str, line: int, message: str) -> None:
@@ -167,3 +166,11 @@ def test_groups_that_no_file_has_are_told_apart_too() -> None:
     (section,) = parse(group("LUN 0 d"), "f")
     with pytest.raises(ConfigError, match="f:1: group g exists already, at line 1"):
         read_groups((section, section))
+
+
+def test_enabled_target_without_any_lun_is_worth_a_warning() -> None:
+    assert load("enabled 1\nLUN 0 d\n").cautions() == []
+    assert load(group("INITIATOR *")).cautions() == []
+    found = load("enabled 1\n" + group("INITIATOR *")).cautions()
+    where = f"f:{DEVICE_LINES + 3}"
+    assert found == [f"{where}: target t is enabled without a LUN: nobody can log in"]
