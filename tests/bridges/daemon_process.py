@@ -21,6 +21,8 @@ from tests.bridges.nbd.client import Client
 from tests.scsi_backend import cdbs
 
 DEADLINE_S = 20.0
+# What the daemon writes when all doors are open.
+READY = " INFO scst-bridge: ready\n"
 BLOCK_BYTES = 512
 
 
@@ -56,9 +58,8 @@ class DaemonProcess:
 
     def wait_ready(self) -> None:
         """Wait until the daemon says that it is ready."""
-        ready = " INFO scst-bridge: ready\n"
-        until(lambda: ready in self.errors or self.process.poll() is not None, "ready")
-        assert ready in self.errors
+        until(lambda: READY in self.errors or self.process.poll() is not None, "ready")
+        assert READY in self.errors
 
     def wait(self) -> int:
         """Wait for the end; return the exit status."""

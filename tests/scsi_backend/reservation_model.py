@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import ClassVar
 
@@ -32,11 +32,16 @@ from tests.scsi_backend.reserving import (
     pr_out,
 )
 
-GOOD, CONFLICT = "good", "conflict"
+GOOD, CONFLICT, ABORTED = "good", "conflict", "aborted"
 PREEMPTED, RELEASED, REMOVED = "06/2A/03", "06/2A/04", "06/2A/05"
 WRONG_TYPE, WRONG_LIST, WRONG_RELEASE = "05/24/00", "05/26/00", "05/26/04"
 KEYS = (1, 2, 3)
 TYPES = (1, 3, 5, 6, 7, 8)
+_WORDS: dict[int, str] = {
+    Status.GOOD: GOOD,
+    Status.RESERVATION_CONFLICT: CONFLICT,
+    Status.TASK_ABORTED: ABORTED,
+}
 # An initiator's name and a relative target port.
 Nexus = tuple[str, int]
 
@@ -136,6 +141,19 @@ class Model:
             self.end()
         self.persists = bool(self.keys)
         self.heard.clear()
+
+    def copy(self) -> Model:
+        """Another of the same state."""
+        heard = defaultdict(list, {who: [*told] for who, told in self.heard.items()})
+        return replace(self, keys=dict(self.keys), heard=heard)
+
+    def after(self, *requests: Request) -> Model:
+        """What a restart leaves of it, once these commands are performed."""
+        copy = self.copy()
+        for request in requests:
+            copy.perform(request)
+        copy.restart()
+        return copy
 
     def holds(self, who: Nexus) -> bool:
         return who in self.keys if self.type in self.ALL else self.holder == who
@@ -291,10 +309,8 @@ def ask(random: Random, model: Model, nexuses: Sequence[Nexus], heirs: Sequence[
 
 def text(outcome: Outcome) -> str:
     """How a command ended, in the model's words."""
-    if outcome.status == Status.GOOD:
-        return GOOD
-    if outcome.status == Status.RESERVATION_CONFLICT:
-        return CONFLICT
+    if outcome.status in _WORDS:
+        return _WORDS[outcome.status]
     sense = outcome.sense
     assert sense is not None
     return f"{sense.key:02X}/{sense.code >> 8:02X}/{sense.code & 0xFF:02X}"
