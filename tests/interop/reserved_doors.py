@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,20 @@ from bridges.aoe.ata_codes import AtaOpcode
 from bridges.aoe.wire import AtaFlag
 from bridges.aoe_tools.exchange import Exchanger
 from bridges.aoe_tools.layers import IssueAta
-from bridges.aoe_tools.operations import find
+from bridges.aoe_tools.operations import find, identify
 from bridges.aoe_tools.packet_link import open_link
 from tests.bridges.daemon_process import DEADLINE_S, daemon
 from tests.bridges.local_initiator import LocalInitiator
 from tests.interop.netns import Network
 from tests.scsi_backend import cdbs
+from tests.scsi_backend.reservation_model import GOOD as DONE
 from tests.scsi_backend.reservation_model import text
 
 nbd = pytest.importorskip("nbd", reason="needs libnbd's module (Debian package python3-libnbd)")
 
+IMAGE_BYTES = 1 << 20
 BLOCKS = 2
 BYTES = BLOCKS * 512
-GOOD = "good"
 # Relative target ports.
 PORTS = {"one": 1, "two": 2, "nbd": 3, "aoe": 4, "ata": 5}
 # What a client is told that meets somebody else's reservation.
@@ -50,6 +51,7 @@ _CONF = """\
 HANDLER vdisk_fileio {{
     DEVICE disk {{
         filename "{folder}/disk.img"
+        thin_provisioned 1
         pr_file_name "{folder}/pr"
     }}
 }}
@@ -115,24 +117,26 @@ class NbdDoor(Door):
         self.name = f"unix:uid={os.getuid()}"
         self._handle = nbd.NBD()
         self._handle.set_export_name("disk")
+        self._handle.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
         self._handle.connect_unix(str(path))
 
     def read(self) -> str:
         """See ``Door.read``."""
-        return self._end_of(self._handle.aio_pread, nbd.Buffer(BYTES))
+        return self.end_of("pread", nbd.Buffer(BYTES), 0)
 
     def write(self, data: bytes) -> str:
         """See ``Door.write``."""
-        return self._end_of(self._handle.aio_pwrite, nbd.Buffer.from_bytearray(bytearray(data)))
+        return self.end_of("pwrite", nbd.Buffer.from_bytearray(bytearray(data)), 0)
 
-    def _end_of(self, start: Callable[[Any, int], int], buffer: Any) -> str:
-        cookie = start(buffer, 0)
+    def end_of(self, name: str, *arguments: Any) -> str:
+        """Call a method of libnbd's, by its name without ``aio_``."""
+        cookie = getattr(self._handle, f"aio_{name}")(*arguments)
         try:
             while not self._handle.aio_command_completed(cookie):
                 assert self._handle.poll(round(DEADLINE_S * 1000)) == 1
         except nbd.Error as error:
             return str(error.errno)
-        return GOOD
+        return DONE
 
 
 class AoeDoor(Door):
@@ -151,6 +155,10 @@ class AoeDoor(Door):
         """See ``Door.write``."""
         return self._end_of(AtaOpcode.WRITE_SECTORS_EXT, AtaFlag.E | AtaFlag.W, data)
 
+    def identify(self) -> bytes:
+        """IDENTIFY DEVICE, which must succeed."""
+        return identify(self._exchanger, self._target)
+
     def _end_of(self, opcode: AtaOpcode, flags: AtaFlag, data: bytes) -> str:
         request = IssueAta(flags=flags.value, opcode=opcode.value, sector_count=BLOCKS) / Raw(data)
         reply = self._exchanger.first_reply(self._target.mac, self._target.address, request)
@@ -160,7 +168,7 @@ class AoeDoor(Door):
         assert reply.argument is not None
         if reply.argument.opcode & AtaStatus.ERR:
             return f"ATA error {reply.argument.feature:02X}"
-        return GOOD
+        return DONE
 
 
 class LocalDoor(Door):
@@ -188,7 +196,7 @@ class House:
         self._network = network
         self._folder = folder
         self._image = folder / "disk.img"
-        self._image.write_bytes(bytes(1 << 20))
+        self._image.write_bytes(bytes(IMAGE_BYTES))
         self._conf = folder / "scst.conf"
         self._conf.write_text(_CONF.format(folder=folder, interface=network.target.interface))
         self._writes = 0
@@ -218,8 +226,8 @@ class House:
             before = self._content()
             self._writes += 1
             data = self._writes.to_bytes(2, "big") * (BYTES // 2)
-            assert door.read() == (GOOD if may_read else told), name
-            assert door.write(data) == (GOOD if may_write else told), name
+            assert door.read() == (DONE if may_read else told), name
+            assert door.write(data) == (DONE if may_write else told), name
             assert self._content() == (data if may_write else before), name
 
     def _content(self) -> bytes:

@@ -6,13 +6,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scsi_backend.t10.transport_id import transport_id
 from tests.bridges.local_initiator import LocalInitiator
 from tests.interop.netns import Network, veth_network
-from tests.interop.reserved_doors import PORTS, Door, House, LocalDoor
+from tests.interop.reserved_doors import (
+    CONFLICTS,
+    IMAGE_BYTES,
+    PORTS,
+    AoeDoor,
+    Door,
+    House,
+    LocalDoor,
+    NbdDoor,
+    nbd,
+)
+from tests.scsi_backend.reservation_model import GOOD as DONE
 from tests.scsi_backend.reserving import (
     CLEAR,
     EA,
@@ -35,6 +47,9 @@ from tests.scsi_backend.reserving import (
 
 ALL = frozenset(PORTS)
 NOBODY: frozenset[str] = frozenset()
+# NBD commands that write, and that read.
+CHANGING = frozenset({"pwrite", "zero", "trim", "flush"})
+LOOKING = frozenset({"pread", "block_status"})
 APTPL, ALL_TG_PT, SPEC_I_PT = 1, 4, 8
 UNREG = 2
 KEY, OTHER_KEY = 0xA, 0xB
@@ -79,6 +94,39 @@ def test_others_are_kept_out_at_every_door(house: House, kind: int) -> None:
         house.check(doors, {"two"}, readers)
         assert send_out(local(doors, "two"), RELEASE, OTHER_KEY, kind=kind) == GOOD
         house.check(doors, ALL, ALL)
+
+
+@pytest.mark.parametrize(("kind", "refused"), [(WE, CHANGING), (EA, CHANGING | LOOKING)])
+def test_nbd_commands_are_refused_as_their_scsi_commands_are(
+    house: House, kind: int, refused: frozenset[str]
+) -> None:
+    long = 8 << 16
+    commands: Mapping[str, tuple[Any, ...]] = {
+        "pread": (nbd.Buffer(long), 0),
+        "block_status": (long, 0, lambda *extents: 0),
+        # A hint.
+        "cache": (long, 0),
+        "pwrite": (nbd.Buffer.from_bytearray(bytearray(long)), 0),
+        "zero": (long, 0),
+        "trim": (long, 0),
+        "flush": (),
+    }
+    with house.open() as doors:
+        door = doors["nbd"]
+        assert isinstance(door, NbdDoor)
+        reserve(local(doors, "one"), KEY, kind)
+        ends = {name: door.end_of(name, *arguments) for name, arguments in commands.items()}
+    assert ends == {name: CONFLICTS["nbd"] if name in refused else DONE for name in commands}
+
+
+@pytest.mark.parametrize("name", ["aoe", "ata"])
+def test_aoe_client_learns_what_disk_it_is_although_others_have_it(house: House, name: str) -> None:
+    with house.open() as doors:
+        reserve(local(doors, "one"), KEY, EA)
+        door = doors[name]
+        assert isinstance(door, AoeDoor)
+        # Words 100 to 103 are the number of sectors.
+        assert int.from_bytes(door.identify()[200:208], "little") == IMAGE_BYTES // 512
 
 
 @pytest.mark.parametrize("guest", ["nbd", "aoe"])
