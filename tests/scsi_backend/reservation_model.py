@@ -29,6 +29,7 @@ from tests.scsi_backend.reserving import (
     full_status,
     holder,
     keys,
+    persists,
     pr_out,
 )
 
@@ -90,11 +91,12 @@ class Request:
 
 @dataclass(frozen=True)
 class View:
-    """All that PERSISTENT RESERVE IN tells: keys with whether theirs are holders, and the type."""
+    """All that PERSISTENT RESERVE IN tells; with each key, whether it is a holder's."""
 
     generation: int
     registrants: Mapping[tuple[bytes, int], tuple[int, bool]]
     reservation: tuple[int, int] | None
+    persists: bool
 
 
 def view(initiator: Sends) -> View:
@@ -102,7 +104,7 @@ def view(initiator: Sends) -> View:
     generation, found = keys(initiator)
     registrants = full_status(initiator)
     assert sorted(found) == sorted(key for key, _ in registrants.values())
-    return View(generation, registrants, holder(initiator))
+    return View(generation, registrants, holder(initiator), persists(initiator))
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Model:
                 for who, key in self.keys.items()
             },
             (held, self.type) if self.type else None,
+            self.persists,
         )
 
     def restart(self) -> None:

@@ -127,3 +127,8 @@ def full_status(initiator: Sends) -> dict[tuple[bytes, int], tuple[int, bool]]:
         found[data[24 : 24 + length], port] = key, is_holder == 1
         data = data[24 + length :]
     return found
+
+
+def persists(initiator: Sends) -> bool:
+    """What REPORT CAPABILITIES says of the state that is there (PTPL_A)."""
+    return bool(initiator.good(pr_in(2), None, 8)[3] & 1)
