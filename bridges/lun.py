@@ -10,11 +10,14 @@ from bridges.exchange import Exchange, Request, succeed
 from bridges.recovery import ScsiError
 from scsi_backend.t10 import cdb, mode_pages
 from scsi_backend.t10.mode_pages import PageControl
+from scsi_backend.t10.status import Status
 from scsi_backend.t10.vpd import BlockLimits, Provisioning, VpdPage
 
 _ALLOCATION_BYTES = 255
 _NO_LIMITS = BlockLimits.parse(b"")
 _NO_PROVISIONING = Provisioning.parse(b"")
+# Of a device that somebody has reserved, who may be gone when it comes to writing.
+_VOLATILE = bytes(8) + bytes((mode_pages.ModePage.CACHING, 0, mode_pages.WCE_BIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ def probe() -> Exchange[LunInfo]:
     last_lba, block_size, _, exponent, flags = struct.unpack_from(
         ">QIBBB", capacity.ljust(32, b"\0")
     )
-    mode = yield from _caching_mode(PageControl.CURRENT)
-    changeable = yield from _caching_mode(PageControl.CHANGEABLE)
+    mode = yield from _caching_mode(PageControl.CURRENT, _VOLATILE)
+    changeable = yield from _caching_mode(PageControl.CHANGEABLE, b"")
     rotation = int.from_bytes(characteristics[4:6], "big")
     return LunInfo(
         block_size_bytes=block_size,
@@ -91,9 +94,15 @@ def probe() -> Exchange[LunInfo]:
     )
 
 
-def _caching_mode(control: PageControl) -> Exchange[bytes]:
+def _caching_mode(control: PageControl, hidden: bytes) -> Exchange[bytes]:
+    """Nothing for a device that lacks the page; ``hidden`` where a reservation keeps it secret."""
     command = cdb.mode_sense_10(mode_pages.ModePage.CACHING, _ALLOCATION_BYTES, control)
-    mode = yield from _optional(_data_in(command, _ALLOCATION_BYTES))
+    mode = b""
+    try:
+        mode = yield from _data_in(command, _ALLOCATION_BYTES)
+    except ScsiError as error:
+        if error.reply.status == Status.RESERVATION_CONFLICT:
+            mode = hidden
     return mode.ljust(8, b"\0")
 
 

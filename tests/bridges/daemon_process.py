@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from tests.bridges.nbd.client import Client
 from tests.scsi_backend import cdbs
 
 DEADLINE_S = 20.0
+# What the daemon writes when all doors are open.
+READY = " INFO scst-bridge: ready\n"
 BLOCK_BYTES = 512
 
 
@@ -35,17 +37,18 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class DaemonProcess:
     """``scst-bridge serve CONF``; its standard error goes to a file.
 
-    The control socket is in a folder of its own: tests shall not meet at the default one.
+    The control socket is in a folder of its own: tests shall not meet at the default one. Words
+    before the command line may be such as ``Host.command`` gives.
     """
 
-    def __init__(self, conf: Path) -> None:
+    def __init__(self, conf: Path, before: Sequence[str] = ()) -> None:
         program = Path(sys.executable).with_name("scst-bridge")
         if not program.exists():
             pytest.skip(f"{program} is not installed")
         self._folder = tempfile.TemporaryDirectory(prefix="scst-bridge-")
         self.control = Path(self._folder.name, "control.sock")
         self._log = conf.with_suffix(".log")
-        words = [str(program), "serve", str(conf), "--control", str(self.control)]
+        words = [*before, str(program), "serve", str(conf), "--control", str(self.control)]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
 
@@ -56,9 +59,8 @@ class DaemonProcess:
 
     def wait_ready(self) -> None:
         """Wait until the daemon says that it is ready."""
-        ready = " INFO scst-bridge: ready\n"
-        until(lambda: ready in self.errors or self.process.poll() is not None, "ready")
-        assert ready in self.errors
+        until(lambda: READY in self.errors or self.process.poll() is not None, "ready")
+        assert READY in self.errors
 
     def wait(self) -> int:
         """Wait for the end; return the exit status."""
@@ -77,17 +79,17 @@ class DaemonProcess:
 
 
 @contextmanager
-def daemon(conf: Path) -> Iterator[DaemonProcess]:
+def daemon(conf: Path, before: Sequence[str] = ()) -> Iterator[DaemonProcess]:
     """A daemon that is ready; what is left of it at the end is killed."""
-    with starting(conf) as started:
+    with starting(conf, before) as started:
         started.wait_ready()
         yield started
 
 
 @contextmanager
-def starting(conf: Path) -> Iterator[DaemonProcess]:
+def starting(conf: Path, before: Sequence[str] = ()) -> Iterator[DaemonProcess]:
     """A daemon that may be unable to start."""
-    started = DaemonProcess(conf)
+    started = DaemonProcess(conf, before)
     try:
         yield started
     finally:

@@ -16,10 +16,12 @@ from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.handlers.registry import HANDLERS
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.servers.command import Command
+from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.t10.status import Status
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.lun_map import LunEntry
 from tests.bridges.faulty_lun import sense
+from tests.scsi_backend.reserving import EA, reserve, sign_in
 
 SIZE_BYTES = 1 << 20
 
@@ -42,6 +44,13 @@ def probe_device(
     """Open a device with these attributes, and probe it as LUN ``lun`` of a target."""
     attributes = HANDLERS[handler].attributes.model_validate(words)
     unit = backend.add_device(handler, "disk0", attributes)
+    return probe_unit(backend, unit, lun=lun, is_read_only=is_read_only)
+
+
+def probe_unit(
+    backend: Backend, unit: LogicalUnit, *, lun: int = 0, is_read_only: bool = False
+) -> LunInfo:
+    """Probe a device as LUN ``lun`` of a target."""
     target = backend.add_target("nbd", "target")
     target.add_lun(lun, LunEntry(unit, is_read_only))
     target.is_enabled = True
@@ -129,6 +138,19 @@ def test_a_read_only_lun_of_a_writable_disk(backend: Backend, image: str) -> Non
     # Others may write to it, so there is a cache to flush.
     assert info.has_volatile_cache
     assert not info.can_change_write_cache
+
+
+def test_a_cache_that_a_reservation_hides_is_taken_for_volatile(
+    backend: Backend, image: str
+) -> None:
+    words = {"filename": image}
+    attributes = HANDLERS["vdisk_fileio"].attributes.model_validate(words)
+    unit = backend.add_device("vdisk_fileio", "disk0", attributes)
+    reserve(sign_in(unit, "somebody else"), 1, EA)
+    info = probe_unit(backend, unit)
+    assert info.has_volatile_cache
+    # What is not known to work is not used.
+    assert (info.has_fua, info.can_change_write_cache) == (False, False)
 
 
 def test_a_disk_larger_than_32_bits_of_blocks(backend: Backend) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridges.daemon_process import DaemonProcess, daemon, reserved_port
+from tests.bridges.forked_daemon import Nursery
 from tests.interop.doors import DISK_BYTES, NbdDoor, NbdkitProcess, Tools, configuration
 
 DOORS = ("daemon-unix", "daemon-tcp", "plugin-file", "plugin-daemon")
@@ -134,3 +135,11 @@ def random_file(nbd_folder: Path) -> Path:
     path = nbd_folder / "random"
     path.write_bytes(random.Random(1).randbytes(DISK_BYTES))
     return path
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    """For tests that start one daemon after the other."""
+    made = Nursery(tmp_path)
+    yield made
+    made.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Protocol
 
 from scsi_backend.io.engine import Done
 from scsi_backend.servers.logical_unit import LogicalUnit
@@ -18,6 +19,20 @@ REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, ABORT, IGNORE, MOVE = range(8)
 WE, EA, WE_RO, EA_RO, WE_AR, EA_AR = 1, 3, 5, 6, 7, 8
 CONFLICT = Outcome(Status.RESERVATION_CONFLICT, None, b"")
 GOOD = Outcome(Status.GOOD, None, b"")
+
+
+class Sends(Protocol):
+    """Whoever sends commands to a disk: ``Initiator``, or a client of a daemon."""
+
+    def send(
+        self, cdb: bytes, data_out: bytes | None = None, room_bytes: int | None = None
+    ) -> Outcome:
+        """Send a command and wait for its end."""
+
+    def good(
+        self, cdb: bytes, data_out: bytes | None = None, room_bytes: int | None = None
+    ) -> bytes:
+        """Send a command that must end with GOOD; return its data."""
 
 
 class Store:
@@ -64,7 +79,7 @@ def pr_out(action: int, kind: int, length_bytes: int) -> bytes:
 
 
 def send_out(
-    initiator: Initiator,
+    initiator: Sends,
     action: int,
     key: int = 0,
     action_key: int = 0,
@@ -77,16 +92,16 @@ def send_out(
     return initiator.send(pr_out(action, kind, len(data)), data)
 
 
-def register(initiator: Initiator, key: int, flags: int = 0) -> None:
+def register(initiator: Sends, key: int, flags: int = 0) -> None:
     assert send_out(initiator, IGNORE, 0, key, flags=flags) == GOOD
 
 
-def reserve(initiator: Initiator, key: int, kind: int) -> None:
+def reserve(initiator: Sends, key: int, kind: int) -> None:
     register(initiator, key)
     assert send_out(initiator, RESERVE, key, kind=kind) == GOOD
 
 
-def keys(initiator: Initiator) -> tuple[int, list[int]]:
+def keys(initiator: Sends) -> tuple[int, list[int]]:
     """What READ KEYS says: generation and keys."""
     data = initiator.good(pr_in(0), None, 1024)
     generation, length = struct.unpack_from(">II", data)
@@ -94,10 +109,26 @@ def keys(initiator: Initiator) -> tuple[int, list[int]]:
     return generation, [int.from_bytes(data[at : at + 8], "big") for at in range(8, len(data), 8)]
 
 
-def holder(initiator: Initiator) -> tuple[int, int] | None:
+def holder(initiator: Sends) -> tuple[int, int] | None:
     """What READ RESERVATION says: key and type."""
     data = initiator.good(pr_in(1), None, 1024)
     if len(data) == 8:
         return None
     key, kind = struct.unpack_from(">Q4xxB", data, 8)
     return key, kind
+
+
+def full_status(initiator: Sends) -> dict[tuple[bytes, int], tuple[int, bool]]:
+    """What READ FULL STATUS says: key and whether it is a holder, by TransportID and port."""
+    data = initiator.good(pr_in(3), None, 1024)[8:]
+    found = {}
+    while data:
+        key, is_holder, port, length = struct.unpack_from(">Q4xB5xHI", data)
+        found[data[24 : 24 + length], port] = key, is_holder == 1
+        data = data[24 + length :]
+    return found
+
+
+def persists(initiator: Sends) -> bool:
+    """What REPORT CAPABILITIES says of the state that is there (PTPL_A)."""
+    return bool(initiator.good(pr_in(2), None, 8)[3] & 1)
