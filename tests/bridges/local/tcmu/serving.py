@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bridges.local.tcmu.naming import LunName
-from bridges.local.tcmu.server import KernelExport, KernelServer
+from bridges.local.tcmu.port import KernelExport
+from bridges.local.tcmu.server import KernelServer
 from bridges.local.tcmu.sysfs import Sysfs
 from bridges.spin import Spinner
 from scsi_backend.handlers.attributes import NullioAttributes
@@ -21,6 +22,8 @@ from tests.scsi_backend import cdbs
 
 # With a unit attention pending, it ends with CHECK CONDITION; else it reads zeros.
 READ = cdbs.block(cdbs.READ, 10, 0, 1)
+# How soon a server of a test looks again at disks in use.
+LOOK_AGAIN_S = 0.01
 T0 = LunName("t0", 0)
 T1 = LunName("t0", 1)
 
@@ -55,13 +58,14 @@ class House:
             sysfs=self.kernel.sysfs,
             check=check,
             timeout_s=timeout_s,
+            look_again_s=LOOK_AGAIN_S,
         )
 
     async def started(self, *luns: int, cmd_time_out_s: int = 30) -> KernelServer:
         """A server whose disks are there."""
         server = self.server(*luns, cmd_time_out_s=cmd_time_out_s)
         server.start()
-        await server.started()
+        await server.settled()
         return server
 
     def kill(self, server: KernelServer) -> None:

@@ -56,7 +56,7 @@ def test_kernel_without_what_is_needed_is_told_in_one_line(
     async def visit(made: House) -> None:
         server = made.server(check=check)
         server.start()
-        await server.started()
+        await server.settled()
         assert server.disks == ()
         await server.stop()
 
@@ -87,7 +87,7 @@ def test_disk_that_cannot_be_made_leaves_nothing_and_the_others_come(
         made.kernel.failing[step] = "no memory"
         server = made.server()
         server.start()
-        await server.started()
+        await server.settled()
         assert server.disks == ()
         assert made.kernel.devices.keys() <= made.kernel.mapped.keys()
         made.kernel.failing.clear()
@@ -167,7 +167,7 @@ def test_kernel_that_is_stuck_keeps_neither_start_nor_stop_waiting(
     async def visit(made: House) -> None:
         server = made.server(timeout_s=0.05, check=lambda sysfs: assert_ended(stuck))
         server.start()
-        await server.started()
+        await server.settled()
         await server.stop()
         stuck.set()
         for _ in range(10):
@@ -178,7 +178,7 @@ def test_kernel_that_is_stuck_keeps_neither_start_nor_stop_waiting(
         assert event.wait(20)
 
     assert run(visit) == []
-    assert "the kernel takes long to make its disks: not waited for" in caplog.messages
+    assert "the kernel takes long to make or remove its disks: not waited for" in caplog.messages
 
 
 def test_process_says_what_it_is_before_it_has_threads_for_storage(
@@ -191,7 +191,7 @@ def test_process_says_what_it_is_before_it_has_threads_for_storage(
         server = made.server()
         server.start()
         assert said == [True]
-        await server.started()
+        await server.settled()
         await server.stop()
 
     run(visit)
@@ -225,8 +225,8 @@ def test_error_that_nobody_thought_of_is_told_and_stop_still_works(
     async def visit(made: House) -> None:
         server = made.server(check=check)
         server.start()
-        await server.started()
+        await server.settled()
         await server.stop()
 
     run(visit)
-    assert "kernel disks: the start failed" in caplog.messages
+    assert "kernel disks: an error of this program's own" in caplog.messages
