@@ -88,8 +88,9 @@ class KernelServer:
 
     @property
     def disks(self) -> tuple[KernelDisk, ...]:
-        """What is served."""
-        return tuple(disk for disk in self._disks.values() if disk.is_served)
+        """What is served, by target and LUN."""
+        served = (disk for disk in self._disks.values() if disk.is_served)
+        return tuple(sorted(served, key=lambda disk: (disk.name.target, disk.name.lun)))
 
     def start(self) -> None:
         """Begin to make the disks, or to take over what another daemon has left."""

@@ -11,7 +11,10 @@ import pytest
 
 from bridges.local.tcmu import server as server_module
 from bridges.local.tcmu.configfs import KernelError
+from bridges.local.tcmu.port import KernelExport
+from bridges.local.tcmu.server import KernelServer
 from bridges.local.tcmu.sysfs import Sysfs
+from scsi_backend.target.target import Target
 from tests.bridges.local.tcmu.serving import READ, T0, T1, House, run
 
 
@@ -230,3 +233,133 @@ def test_error_that_nobody_thought_of_is_told_and_stop_still_works(
 
     run(visit)
     assert "kernel disks: an error of this program's own" in caplog.messages
+
+
+def test_server_without_targets_asks_nothing_of_the_kernel_until_there_is_one() -> None:
+    checks: list[Sysfs] = []
+
+    async def visit(made: House) -> None:
+        server = made.server_of(check=checks.append)
+        server.start()
+        assert await server.settled()
+        assert not checks
+        server.add_export(made.export())
+        assert await server.settled()
+        assert [disk.name for disk in server.disks] == [T0, T1]
+        await server.stop()
+        assert made.kernel.devices == {}
+
+    run(visit)
+    assert len(checks) == 1
+
+
+def test_kernel_that_was_not_ready_is_asked_again_at_the_next_change() -> None:
+    problems = ["kernel module tcm_loop is not loaded"]
+
+    def check(sysfs: Sysfs) -> None:
+        if problems:
+            raise KernelError(problems.pop())
+
+    async def visit(made: House) -> None:
+        server = made.server(0, check=check)
+        server.start()
+        await server.settled()
+        assert [disk.name for disk in server.disks] == []
+        made.target.add_lun(1, made.entry("b"))
+        await server.settled()
+        assert [disk.name for disk in server.disks] == [T0, T1]
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_that_is_enabled_later_has_its_disks_then() -> None:
+    async def visit(made: House) -> None:
+        export = made.export(0)
+        export.target.is_enabled = False
+        server = made.server_of(export)
+        server.start()
+        await server.settled()
+        assert [disk.name for disk in server.disks] == []
+        export.target.is_enabled = True
+        await server.settled()
+        assert [disk.name for disk in server.disks] == [T0]
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_that_is_removed_loses_its_disks_and_its_session() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started()
+        server.remove_export(made.target)
+        assert made.target.sessions == ()
+        await server.settled()
+        assert (server.disks, made.kernel.devices, made.kernel.ports) == ((), {}, {})
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_is_exported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        export = made.export(0)
+        server = made.server_of(export)
+        with pytest.raises(ValueError, match="target t0 is exported already"):
+            server.add_export(export)
+        server.remove_export(export.target)
+        with pytest.raises(KeyError):
+            server.remove_export(export.target)
+
+    run(visit)
+
+
+def test_target_that_is_added_again_at_once_keeps_its_disks() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        made.kernel.in_use.add("sd00")
+        _export_again(server, made.target, 30, "other")
+        assert await made.outcome(T0) == (0, "")
+        await server.settled()
+        assert [each.initiator_name for each in made.target.sessions] == ["other"]
+        assert made.kernel.log.count("create target t0: LUN 0") == 1
+        made.kernel.in_use.clear()
+        await server.stop()
+
+    run(visit)
+
+
+def test_disk_is_made_anew_for_another_time_limit() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        _export_again(server, made.target, 7)
+        await server.settled()
+        assert made.kernel.devices[T0].settings.cmd_time_out_s == 7
+        await server.stop()
+
+    run(visit)
+
+
+def test_disk_in_use_keeps_its_time_limit(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        made.kernel.in_use.add("sd00")
+        _export_again(server, made.target, 7)
+        await server.settled()
+        assert await made.outcome(T0) == (0, "")
+        made.kernel.in_use.clear()
+        await server.stop()
+
+    run(visit)
+    message = "target t0: LUN 0: cmd_time_out stays at 30 s until the disk is made anew"
+    assert message in caplog.messages
+
+
+def _export_again(
+    server: KernelServer,
+    target: Target,
+    cmd_time_out_s: int,
+    session_name: str = "session",
+) -> None:
+    server.remove_export(target)
+    server.add_export(KernelExport(target, session_name, cmd_time_out_s))
