@@ -92,6 +92,11 @@ class KernelServer:
         served = (disk for disk in self._disks.values() if disk.is_served)
         return tuple(sorted(served, key=lambda disk: (disk.name.target, disk.name.lun)))
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets whose LUNs are to be disks."""
+        return tuple(self._ports)
+
     def start(self) -> None:
         """Begin to make the disks, or to take over what another daemon has left."""
         # Memory that this process needs must not wait for its own disks. Threads have it from who

@@ -307,7 +307,9 @@ def test_target_is_exported_once(caplog: pytest.LogCaptureFixture) -> None:
         server = made.server_of(export)
         with pytest.raises(ValueError, match="target t0 is exported already"):
             server.add_export(export)
+        assert server.targets == (export.target,)
         server.remove_export(export.target)
+        assert server.targets == ()
         with pytest.raises(KeyError):
             server.remove_export(export.target)
 
