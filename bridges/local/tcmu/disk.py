@@ -122,7 +122,7 @@ class KernelDisk:
             found = left
         try:
             await self._serve(found, is_left=left is not None)
-            await self._map(found)
+            await self._map(found, lead)
         except (KernelError, OSError, RingError) as error:
             await self._undo(found, is_left=left is not None)
             if isinstance(error, KernelError):
@@ -131,7 +131,7 @@ class KernelDisk:
         self._found = found
         self._was_seen = left is not None or lead.is_current
         how = "taken over" if left else "made"
-        _log.info("%s: device %s is %s (%s)", self.name, self.device_name, self.disk, how)
+        _log.info("%s: device %s is %s (%s)", self.name, lead.unit.name, self.disk, how)
         if left is not None:
             self._check_time_out(found)
         self.look_at_size()
@@ -188,17 +188,19 @@ class KernelDisk:
         else:
             _log.warning("%s: unknown task management function %d", self.name, function)
 
-    async def _map(self, found: FoundDevice) -> None:
-        """Let the LUN lead to the device, unless it does, and find the disk."""
+    async def _map(self, found: FoundDevice, lead: Lead) -> None:
+        """Let the LUN lead to the device, unless it does, and find the disk.
+
+        There may be none where the LUN went meanwhile, even if it has come back.
+        """
         configfs = self._configfs
         if not configfs.is_mapped(self.name, found):
-            target, session = self.name.target, self._lead.session.initiator_name
+            target, session = self.name.target, lead.session.initiator_name
             await off_loop(partial(configfs.unmap_lun, self.name))
             await off_loop(partial(configfs.create_port, target, session))
             await off_loop(partial(configfs.map_lun, self.name, found))
         self._address = configfs.address(self.name)
         deadline_s = self._loop.time() + _PROBE_TIMEOUT_S
-        lead = self._lead
         while not self.disk.block and lead.is_current and self._loop.time() <= deadline_s:
             await asyncio.sleep(_POLL_S)
         with suppress(OSError):

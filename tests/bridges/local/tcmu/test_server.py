@@ -309,7 +309,7 @@ def test_target_is_exported_once(caplog: pytest.LogCaptureFixture) -> None:
             server.add_export(export)
         assert server.targets == (export.target,)
         server.remove_export(export.target)
-        assert server.targets == ()
+        assert list(server.targets) == []
         with pytest.raises(KeyError):
             server.remove_export(export.target)
 
