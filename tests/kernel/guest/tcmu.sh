@@ -169,19 +169,18 @@ reset() {
 }
 
 add_lun() {
-    "$BRIDGE" add-lun 1 --driver scst_local --target t0 --device disk2
+    "$BRIDGE" add-lun t0 1 disk2 --driver scst_local
     await 30 test -b "$NEW_DISK"
 }
 
 rem_lun() {
-    "$BRIDGE" rem-lun 1 --driver scst_local --target t0
+    "$BRIDGE" rem-lun t0 1 --driver scst_local
 }
 
 read_new() {
     dd if="$NEW_DISK" bs=1M count=1 iflag=direct status=none
 }
 
-# The time limit of these commands is 120 s, longer than the step may take.
 luns() {
     random_file /run/new 1M
     add_lun
@@ -199,7 +198,8 @@ luns() {
     cp /run/new /run/mnt/data
     sync -f /run/mnt
     rem_lun
-    if read_new 2>/run/error; then
+    # The time limit of its commands is 120 s.
+    if timeout 60 dd if="$NEW_DISK" of=/dev/null bs=4k count=1 iflag=direct 2>/run/error; then
         return 1
     fi
     grep -q "Input/output error" /run/error
@@ -332,7 +332,7 @@ step discard 60 discard
 step resize 60 resize
 step three_doors 90 three_doors
 step reset 60 reset
-step luns 100 luns
+step luns 240 luns
 step killed 240 killed
 step in_use 120 in_use
 step clean_stop 90 clean_stop

@@ -253,6 +253,39 @@ def test_server_without_targets_asks_nothing_of_the_kernel_until_there_is_one() 
     assert len(checks) == 1
 
 
+def test_process_says_what_it_is_though_disks_may_come_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(server_module, "become_io_flusher", lambda: said.append(True))
+
+    async def visit(made: House) -> None:
+        server = made.server_of()
+        server.start()
+        await server.stop()
+
+    run(visit)
+    assert said == [True]
+
+
+def test_what_was_left_is_told_of_if_the_kernel_cannot_be_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def check(sysfs: Sysfs) -> None:
+        raise KernelError("kernel module tcm_loop is not loaded")
+
+    async def visit(made: House) -> None:
+        made.kill(await made.started(0))
+        server = made.server_of(check=check)
+        server.start()
+        await server.settled()
+        await server.stop()
+        assert list(made.kernel.devices) == [T0]
+
+    run(visit)
+    assert "kernel disks that were left: kernel module tcm_loop is not loaded" in caplog.messages
+
+
 def test_kernel_that_was_not_ready_is_asked_again_at_the_next_change() -> None:
     problems = ["kernel module tcm_loop is not loaded"]
 
