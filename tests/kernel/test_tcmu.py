@@ -53,11 +53,10 @@ def test_daemon_hears_of_a_reset(tcmu: Steps) -> None:
 def test_disks_follow_the_luns_of_the_running_daemon(tcmu: Steps) -> None:
     assert tcmu.facts("luns") == [
         "a LUN that is added is a disk",
-        "the disk of a LUN that is removed is gone",
         "a mounted disk stays, and fails at once",
         "the others go on",
         "the disk goes on when its LUN is back",
-        "the disk is gone once it is unmounted",
+        "the disk of a LUN that is removed is gone",
     ]
 
 
