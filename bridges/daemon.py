@@ -155,7 +155,7 @@ class Daemon:
             self._open_control()
             for server in self._all_servers():
                 if isinstance(server, KernelServer):
-                    await server.started()
+                    await server.settled()
         except BaseException:
             await self.stop()
             raise

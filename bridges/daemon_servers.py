@@ -31,8 +31,8 @@ from bridges.inherited import Inherited, InheritedError, listens_in_force, stdio
 from bridges.listen import Listen
 from bridges.listeners import Address
 from bridges.local.server import LocalServer
-from bridges.local.tcmu.configfs import Configfs
-from bridges.local.tcmu.server import KernelExport, KernelServer
+from bridges.local.tcmu.port import KernelExport
+from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
@@ -118,19 +118,17 @@ def _credentials(
 def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, LocalAttributes)
     yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
-    exports = tuple(_kernel_exports(parts, driver))
-    # A daemon that was killed may have left disks that are no longer wanted.
-    if exports or Configfs().found():
-        server = KernelServer(parts.loop, exports, parts.spinner)
-        parts.on_reload(server.look_at_sizes)
-        yield server
+    # Without disks, too: a daemon that was killed may have left some, and others may come later.
+    server = KernelServer(parts.loop, _kernel_exports(parts, driver), parts.spinner)
+    parts.on_reload(server.look_at_sizes)
+    yield server
 
 
 def _kernel_exports(parts: Parts, driver: DriverConfig) -> Iterable[KernelExport]:
     for section in driver.targets:
         attributes = section.attributes
         assert isinstance(attributes, LocalTargetAttributes)
-        if attributes.kernel and attributes.enabled:
+        if attributes.kernel:
             target = parts.backend.target(driver.name, section.name)
             yield KernelExport(target, attributes.session_name, attributes.cmd_time_out)
 

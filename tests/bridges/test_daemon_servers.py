@@ -51,6 +51,8 @@ def starting(
         servers = list(servers_of(parts, section))
         visit(servers)
         for server in servers:
+            if isinstance(server, KernelServer):
+                await server.settled()
             await server.stop()
 
     backend = Backend(SyncEngine())
@@ -86,35 +88,31 @@ def test_nbd_with_tls_wants_certificates_that_can_be_read(tmp_path: Path) -> Non
         starting(tmp_path, driver)
 
 
-def test_local_has_one_server(tmp_path: Path) -> None:
+def test_local_has_a_server_for_its_socket_and_one_for_the_kernel(tmp_path: Path) -> None:
     def visit(servers: list[Server]) -> None:
-        (server,) = servers
-        assert isinstance(server, LocalServer)
+        assert [type(server) for server in servers] == [LocalServer, KernelServer]
 
     starting(tmp_path, f"scst_local {{\nsocket {tmp_path}/s", visit=visit)
 
 
-def test_local_has_a_server_for_the_kernel_if_a_target_is_to_be_there(
+def test_kernel_is_asked_for_disks_if_a_target_is_to_be_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def visit(servers: list[Server]) -> None:
-        assert [type(server) for server in servers] == [LocalServer, KernelServer]
-
     # Nothing is to be loaded into the kernel of whoever runs this.
     monkeypatch.setenv("PATH", str(tmp_path))
     driver = f"scst_local {{\nsocket {tmp_path}/s\nTARGET k {{\nLUN 0 d\nkernel 1\nenabled 1\n}}"
-    starting(tmp_path, driver, visit=visit)
+    starting(tmp_path, driver)
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
     assert errors[0].startswith("no kernel disks for target k: kernel module ")
 
 
-def test_local_has_no_server_for_the_kernel_if_the_target_is_disabled(tmp_path: Path) -> None:
-    def visit(servers: list[Server]) -> None:
-        assert [type(server) for server in servers] == [LocalServer]
-
-    driver = f"scst_local {{\nsocket {tmp_path}/s\nTARGET k {{\nLUN 0 d\nkernel 1\n}}"
-    starting(tmp_path, driver, visit=visit)
+def test_kernel_is_not_asked_for_disks_of_a_target_that_is_disabled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    starting(tmp_path, f"scst_local {{\nsocket {tmp_path}/s\nTARGET k {{\nLUN 0 d\nkernel 1\n}}")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:

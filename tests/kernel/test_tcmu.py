@@ -50,6 +50,16 @@ def test_daemon_hears_of_a_reset(tcmu: Steps) -> None:
     assert tcmu.facts("reset") == ["the daemon hears of a reset", "the disk goes on"]
 
 
+def test_disks_follow_the_luns_of_the_running_daemon(tcmu: Steps) -> None:
+    assert tcmu.facts("luns") == [
+        "a LUN that is added is a disk",
+        "a mounted disk stays, and fails at once",
+        "the others go on",
+        "the disk goes on when its LUN is back",
+        "the disk of a LUN that is removed is gone",
+    ]
+
+
 def test_kill_loses_nothing_that_was_acknowledged_and_the_next_daemon_goes_on(tcmu: Steps) -> None:
     assert tcmu.facts("killed") == [
         "daemon killed in mid-write",

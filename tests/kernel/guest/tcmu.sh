@@ -11,15 +11,17 @@ GROWN_BYTES=$((64 << 20))
 FILE_MIB=512
 SHORT_TIME_OUT_S=4
 NBD=/dev/nbd0
-# The first two SCSI disks of this machine.
+# The first two SCSI disks of this machine, and one that comes and goes.
 DISK=/dev/sda
 SHORT_DISK=/dev/sdb
+NEW_DISK=/dev/sdc
 TARGETS=/sys/kernel/config/target
 
 mount -t configfs none /sys/kernel/config
 mkdir -p "${NBD_SOCKET%/*}"
 truncate -s "$IMAGE_BYTES" "$IMAGE"
 truncate -s 16M /run/disk1.img
+truncate -s 32M /run/disk2.img
 # AoE within one host: what goes out of one end of the cable comes in at the other.
 ip link add v0 type veth peer name v1
 links_up 9000 v0 v1
@@ -35,6 +37,9 @@ HANDLER vdisk_fileio {
     }
     DEVICE disk1 {
         filename /run/disk1.img
+    }
+    DEVICE disk2 {
+        filename /run/disk2.img
     }
 }
 TARGET_DRIVER nbd {
@@ -163,6 +168,52 @@ reset() {
     verified "the disk goes on"
 }
 
+add_lun() {
+    "$BRIDGE" add-lun t0 1 disk2 --driver scst_local
+    await 30 test -b "$NEW_DISK"
+}
+
+rem_lun() {
+    "$BRIDGE" rem-lun t0 1 --driver scst_local
+}
+
+read_new() {
+    dd if="$NEW_DISK" bs=1M count=1 iflag=direct status=none
+}
+
+luns() {
+    random_file /run/new 1M
+    add_lun
+    dd if=/run/new of="$NEW_DISK" bs=1M oflag=direct status=none
+    read_new | cmp - /run/new
+    cmp -n $((1 << 20)) /run/disk2.img /run/new
+    verified "a LUN that is added is a disk"
+    # Nothing is to be written in the background.
+    mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$NEW_DISK"
+    mount_at "$NEW_DISK" /run/mnt
+    cp /run/new /run/mnt/data
+    sync -f /run/mnt
+    rem_lun
+    # The time limit of its commands is 120 s.
+    if timeout 60 dd if="$NEW_DISK" of=/dev/null bs=4k count=1 iflag=direct 2>/run/error; then
+        return 1
+    fi
+    grep -q "Input/output error" /run/error
+    [[ -b $NEW_DISK ]]
+    verified "a mounted disk stays, and fails at once"
+    dd if="$DISK" of=/dev/null bs=4k count=1 iflag=direct
+    verified "the others go on"
+    add_lun
+    echo 3 >/proc/sys/vm/drop_caches
+    cmp /run/mnt/data /run/new
+    umount /run/mnt
+    verify_unmounted "$NEW_DISK"
+    verified "the disk goes on when its LUN is back"
+    rem_lun
+    await 30 test ! -e "$NEW_DISK"
+    verified "the disk of a LUN that is removed is gone"
+}
+
 is_running() {
     [[ -d /proc/$1 ]]
 }
@@ -275,6 +326,7 @@ step discard 60 discard
 step resize 60 resize
 step three_doors 90 three_doors
 step reset 60 reset
+step luns 240 luns
 step killed 240 killed
 step in_use 120 in_use
 step clean_stop 90 clean_stop

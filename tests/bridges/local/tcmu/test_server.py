@@ -11,7 +11,10 @@ import pytest
 
 from bridges.local.tcmu import server as server_module
 from bridges.local.tcmu.configfs import KernelError
+from bridges.local.tcmu.port import KernelExport
+from bridges.local.tcmu.server import KernelServer
 from bridges.local.tcmu.sysfs import Sysfs
+from scsi_backend.target.target import Target
 from tests.bridges.local.tcmu.serving import READ, T0, T1, House, run
 
 
@@ -56,7 +59,7 @@ def test_kernel_without_what_is_needed_is_told_in_one_line(
     async def visit(made: House) -> None:
         server = made.server(check=check)
         server.start()
-        await server.started()
+        await server.settled()
         assert server.disks == ()
         await server.stop()
 
@@ -87,7 +90,7 @@ def test_disk_that_cannot_be_made_leaves_nothing_and_the_others_come(
         made.kernel.failing[step] = "no memory"
         server = made.server()
         server.start()
-        await server.started()
+        await server.settled()
         assert server.disks == ()
         assert made.kernel.devices.keys() <= made.kernel.mapped.keys()
         made.kernel.failing.clear()
@@ -167,7 +170,7 @@ def test_kernel_that_is_stuck_keeps_neither_start_nor_stop_waiting(
     async def visit(made: House) -> None:
         server = made.server(timeout_s=0.05, check=lambda sysfs: assert_ended(stuck))
         server.start()
-        await server.started()
+        await server.settled()
         await server.stop()
         stuck.set()
         for _ in range(10):
@@ -178,7 +181,7 @@ def test_kernel_that_is_stuck_keeps_neither_start_nor_stop_waiting(
         assert event.wait(20)
 
     assert run(visit) == []
-    assert "the kernel takes long to make its disks: not waited for" in caplog.messages
+    assert "the kernel takes long to make or remove its disks: not waited for" in caplog.messages
 
 
 def test_process_says_what_it_is_before_it_has_threads_for_storage(
@@ -191,7 +194,7 @@ def test_process_says_what_it_is_before_it_has_threads_for_storage(
         server = made.server()
         server.start()
         assert said == [True]
-        await server.started()
+        await server.settled()
         await server.stop()
 
     run(visit)
@@ -225,8 +228,173 @@ def test_error_that_nobody_thought_of_is_told_and_stop_still_works(
     async def visit(made: House) -> None:
         server = made.server(check=check)
         server.start()
-        await server.started()
+        await server.settled()
         await server.stop()
 
     run(visit)
-    assert "kernel disks: the start failed" in caplog.messages
+    assert "kernel disks: an error of this program's own" in caplog.messages
+
+
+def test_server_without_targets_asks_nothing_of_the_kernel_until_there_is_one() -> None:
+    checks: list[Sysfs] = []
+
+    async def visit(made: House) -> None:
+        server = made.server_of(check=checks.append)
+        server.start()
+        assert await server.settled()
+        assert not checks
+        server.add_export(made.export())
+        assert await server.settled()
+        assert [disk.name for disk in server.disks] == [T0, T1]
+        await server.stop()
+        assert made.kernel.devices == {}
+
+    run(visit)
+    assert len(checks) == 1
+
+
+def test_process_says_what_it_is_though_disks_may_come_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(server_module, "become_io_flusher", lambda: said.append(True))
+
+    async def visit(made: House) -> None:
+        server = made.server_of()
+        server.start()
+        await server.stop()
+
+    run(visit)
+    assert said == [True]
+
+
+def test_what_was_left_is_told_of_if_the_kernel_cannot_be_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def check(sysfs: Sysfs) -> None:
+        raise KernelError("kernel module tcm_loop is not loaded")
+
+    async def visit(made: House) -> None:
+        made.kill(await made.started(0))
+        server = made.server_of(check=check)
+        server.start()
+        await server.settled()
+        await server.stop()
+        assert list(made.kernel.devices) == [T0]
+
+    run(visit)
+    assert "kernel disks that were left: kernel module tcm_loop is not loaded" in caplog.messages
+
+
+def test_kernel_that_was_not_ready_is_asked_again_at_the_next_change() -> None:
+    problems = ["kernel module tcm_loop is not loaded"]
+
+    def check(sysfs: Sysfs) -> None:
+        if problems:
+            raise KernelError(problems.pop())
+
+    async def visit(made: House) -> None:
+        server = made.server(0, check=check)
+        server.start()
+        await server.settled()
+        assert [disk.name for disk in server.disks] == []
+        made.target.add_lun(1, made.entry("b"))
+        await server.settled()
+        assert [disk.name for disk in server.disks] == [T0, T1]
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_that_is_enabled_later_has_its_disks_then() -> None:
+    async def visit(made: House) -> None:
+        export = made.export(0)
+        export.target.is_enabled = False
+        server = made.server_of(export)
+        server.start()
+        await server.settled()
+        assert [disk.name for disk in server.disks] == []
+        export.target.is_enabled = True
+        await server.settled()
+        assert [disk.name for disk in server.disks] == [T0]
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_that_is_removed_loses_its_disks_and_its_session() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started()
+        server.remove_export(made.target)
+        assert made.target.sessions == ()
+        await server.settled()
+        assert (server.disks, made.kernel.devices, made.kernel.ports) == ((), {}, {})
+        await server.stop()
+
+    run(visit)
+
+
+def test_target_is_exported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        export = made.export(0)
+        server = made.server_of(export)
+        with pytest.raises(ValueError, match="target t0 is exported already"):
+            server.add_export(export)
+        assert server.targets == (export.target,)
+        server.remove_export(export.target)
+        assert list(server.targets) == []
+        with pytest.raises(KeyError):
+            server.remove_export(export.target)
+
+    run(visit)
+
+
+def test_target_that_is_added_again_at_once_keeps_its_disks() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        made.kernel.in_use.add("sd00")
+        _export_again(server, made.target, 30, "other")
+        assert await made.outcome(T0) == (0, "")
+        await server.settled()
+        assert [each.initiator_name for each in made.target.sessions] == ["other"]
+        assert made.kernel.log.count("create target t0: LUN 0") == 1
+        made.kernel.in_use.clear()
+        await server.stop()
+
+    run(visit)
+
+
+def test_disk_is_made_anew_for_another_time_limit() -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        _export_again(server, made.target, 7)
+        await server.settled()
+        assert made.kernel.devices[T0].settings.cmd_time_out_s == 7
+        await server.stop()
+
+    run(visit)
+
+
+def test_disk_in_use_keeps_its_time_limit(caplog: pytest.LogCaptureFixture) -> None:
+    async def visit(made: House) -> None:
+        server = await made.started(0)
+        made.kernel.in_use.add("sd00")
+        _export_again(server, made.target, 7)
+        await server.settled()
+        assert await made.outcome(T0) == (0, "")
+        made.kernel.in_use.clear()
+        await server.stop()
+
+    run(visit)
+    message = "target t0: LUN 0: cmd_time_out stays at 30 s until the disk is made anew"
+    assert message in caplog.messages
+
+
+def _export_again(
+    server: KernelServer,
+    target: Target,
+    cmd_time_out_s: int,
+    session_name: str = "session",
+) -> None:
+    server.remove_export(target)
+    server.add_export(KernelExport(target, session_name, cmd_time_out_s))

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from bridges.local.tcmu.lead import Lead
 from bridges.local.tcmu.task_management import carry_out
 from scsi_backend.servers.disk import disk
 from scsi_backend.t10.status import Status
-from scsi_backend.target.session import Session
-from scsi_backend.target.target import Target
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, Pending, assert_check_condition, connect_unit
@@ -26,6 +25,8 @@ class Bench:
         self.other = connect_unit(unit)
         for initiator in (self.kernel, self.other):
             initiator.send(cdbs.TEST_UNIT_READY)
+        session = self.kernel.session
+        self.lead = Lead.of("t", session, session.nexuses[0], 30)
 
     def read(self, initiator: Initiator) -> Pending:
         """A READ that is under way."""
@@ -35,7 +36,7 @@ class Bench:
 
     def carry_out(self, function: int, *hit: Pending) -> bool:
         """What the kernel tells."""
-        return carry_out(function, [each.command for each in hit], self.kernel.session, 0)
+        return carry_out(function, [each.command for each in hit], self.lead)
 
 
 def test_aborted_task_ends_as_such() -> None:
@@ -74,6 +75,21 @@ def test_what_is_unknown_here_is_told(function: int) -> None:
     assert bench.kernel.send(cdbs.TEST_UNIT_READY).status == Status.GOOD
 
 
-def test_lun_without_a_nexus_is_told() -> None:
-    session = Session(Target("scst_local", "t", 1), "kernel", {})
-    assert not carry_out(5, [], session, 0)
+@pytest.mark.parametrize("function", [2, 4, 5, 6, 7])
+def test_lun_that_is_gone_is_not_reset_but_what_is_under_way_ends(function: int) -> None:
+    bench = Bench()
+    mine, theirs = bench.read(bench.kernel), bench.read(bench.other)
+    bench.kernel.session.reassign({})
+    assert bench.carry_out(function)
+    bench.vdisk.release_all()
+    assert (mine.outcome.status, theirs.outcome.status) == (Status.TASK_ABORTED, Status.GOOD)
+    assert bench.other.send(cdbs.TEST_UNIT_READY).status == Status.GOOD
+
+
+def test_task_of_a_lun_that_is_gone_can_be_aborted() -> None:
+    bench = Bench()
+    first, second = bench.read(bench.kernel), bench.read(bench.kernel)
+    bench.kernel.session.reassign({})
+    assert bench.carry_out(1, first)
+    bench.vdisk.release_all()
+    assert (first.outcome.status, second.outcome.status) == (Status.TASK_ABORTED, Status.GOOD)
