@@ -288,8 +288,8 @@ class AoeTargetAttributes(TargetAttributes):
     )
     reservation_conflict: Annotated[ReservationConflict, BeforeValidator(_reservation_conflict)] = (
         Field(
-            ReservationConflict.AOE,
-            description="aoe: AoE error 6, clients go on trying; ata: ABRT, they fail at once",
+            ReservationConflict.ATA,
+            description="ata: ABRT, clients fail at once; aoe: AoE error 6, they go on trying",
         )
     )
 

@@ -187,18 +187,18 @@ def test_aoe_targets_have_a_policy() -> None:
             "deny": ["02:00:00:00:00:03"],
             "in_band_editing": "0",
             "write_cache_control": "1",
-            "reservation_conflict": "ata",
+            "reservation_conflict": "aoe",
         }
     )
     assert attributes.allow == (b"\2\0\0\0\0\1", bytes.fromhex("0200deadbeef"))
     assert attributes.deny == (b"\2\0\0\0\0\3",)
     assert not attributes.in_band_editing
     assert attributes.write_cache_control
-    assert attributes.reservation_conflict is ReservationConflict.ATA
+    assert attributes.reservation_conflict is ReservationConflict.AOE
     defaults = AoeTargetAttributes()
     assert (defaults.allow, defaults.deny) == ((), ())
     assert (defaults.in_band_editing, defaults.write_cache_control) == (True, False)
-    assert defaults.reservation_conflict is ReservationConflict.AOE
+    assert defaults.reservation_conflict is ReservationConflict.ATA
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_aoe_targets_have_a_policy() -> None:
             "expected the MAC address of one host, as in 02:00:00:00:00:01",
         ),
         ({"in_band_editing": "no"}, "expected 0 or 1"),
-        ({"reservation_conflict": "nbd"}, "expected aoe or ata"),
+        ({"reservation_conflict": "nbd"}, "expected ata or aoe"),
     ],
 )
 def test_aoe_targets_refuse_other_words(values: dict[str, Any], message: str) -> None:
