@@ -210,7 +210,12 @@ class AtaOperation:
     def _outcome(self, reply: Reply) -> Outcome:
         outcome = outcome_of(reply.status, reply.sense)
         conflict = self._initiator.terms.policy.reservation_conflict
-        if outcome is RESERVED and conflict is ReservationConflict.ATA:
+        if (
+            outcome is RESERVED
+            and conflict is ReservationConflict.ATA
+            # The reserve list has AoE's own answer, at the device too.
+            and not self._initiator.is_fenced
+        ):
             return ABORTED
         return outcome
 

@@ -9,7 +9,7 @@ bounded, and who was silent for longest goes first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -256,6 +256,17 @@ class Sessions:
                 self._drop(mac, initiator)
         self._watch()
 
+    def macs(self, is_meant: Callable[[bytes], bool]) -> frozenset[bytes]:
+        """Those of the initiators that are meant."""
+        return frozenset(filter(is_meant, self._by_mac))
+
+    def look_again(self, macs: Iterable[bytes]) -> None:
+        """Have initiators look at their LUNs, of which they may not have been told everything."""
+        for mac in macs:
+            client = self._by_mac[mac].client
+            if client is not None:
+                client.refresh(_nothing)
+
     def so_far(self, is_meant: Callable[[bytes], bool]) -> list[Commands]:
         """Return what initiators that are meant have under way; see ``Outstanding.so_far``."""
         found = [each for mac, each in self._left_behind if each.count and is_meant(mac)]
@@ -263,6 +274,10 @@ class Sessions:
             if is_meant(mac):
                 found += initiator.outstanding.so_far()
         return found
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _may_go(initiator: Initiator) -> bool:

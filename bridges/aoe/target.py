@@ -37,6 +37,7 @@ from bridges.aoe.operation import AtaOperation, Port
 from bridges.aoe.ordering import WriteOrder
 from bridges.aoe.policy import DEFAULT_POLICY, Policy
 from bridges.aoe.procedures import PROCEDURES
+from bridges.aoe.reservation import ListReservation
 from bridges.aoe.sessions import (
     AoeTargetError,
     Initiator,
@@ -99,9 +100,17 @@ class AoeTarget:
         failures = SparingLog(clock.time, _log.warning)
         terms = Terms(policy, self._availability, self._gate, failures, self._admission.fences)
         self._sessions = Sessions(target, clock, terms, self._take_info, self._forget_flows)
+        self._reservation = ListReservation(target.relative_target_port)
+        self._reservation.lead_to([self._unit])
+        self._reservation.take(state.value.reserve_list)
         fences = Fences(self._fenced_commands)
         self._administration = Administration(
-            address, state, self._ports, fences, may_edit=policy.in_band_editing
+            address,
+            state,
+            self._ports,
+            fences,
+            self._reservation,
+            may_edit=policy.in_band_editing,
         )
         # As it was announced last.
         self._block_count = self._unit.block_count
@@ -297,12 +306,17 @@ class AoeTarget:
         return False
 
     def _state_changed(self, before: TargetState, after: TargetState) -> None:
+        was_fenced = self._sessions.macs(self._admission.fences)
         self._admission.take(after)
+        if before.reserve_list != after.reserve_list:
+            self._reservation.take(after.reserve_list)
+            self._sessions.look_again(was_fenced - self._sessions.macs(self._admission.fences))
         if (before.mask_list, before.reserve_list) != (after.mask_list, after.reserve_list):
             self._forget_flows()
 
     def _fenced_commands(self) -> list[Commands]:
-        return self._sessions.so_far(self._admission.fences)
+        fenced = self._sessions.so_far(self._admission.fences)
+        return [*fenced, *self._reservation.commands_elsewhere()]
 
     def _availability_changed(self) -> None:
         self._forget_flows()

@@ -85,7 +85,7 @@ class Reservations:
         return self.legacy_holder is not None or bool(self._kept)
 
     def admits_legacy(self, who: ItNexusId, owner: Hashable = None) -> bool:
-        """Whether a nexus may reserve as by SPC-2's RESERVE, beside what ``owner`` keeps already."""
+        """Whether a nexus may reserve as by SPC-2's RESERVE, beside what ``owner`` keeps so far."""
         return (
             not self.state.registrants
             and self.legacy_holder in (None, who)
