@@ -15,10 +15,10 @@ from bridges.aoe.acl import AccessList
 from bridges.aoe.address import parse_address
 from bridges.aoe.policy import Policy
 from bridges.aoe.server import AoeServer, Export
-from bridges.aoe.sessions import AoeTargetError
 from bridges.aoe.state import KeptState
 from bridges.aoe.state_file import StateFile, StateFileError, in_background
 from bridges.aoe.target import AoeTarget
+from bridges.aoe.views import AoeTargetError
 from bridges.config import DriverConfig, TargetConfig
 from bridges.driver_attributes import (
     AoeAttributes,

@@ -304,8 +304,8 @@ def _any_name(name: str) -> None:
 
 
 def _one_lun(luns: Collection[int]) -> None:
-    # AoE addresses targets, not LUNs.
-    if 0 not in luns and len(luns) != 1:
+    # AoE addresses targets, not LUNs. Without any, nobody is shown the target.
+    if luns and 0 not in luns and len(luns) != 1:
         raise ValueError("expected LUN 0, or only one LUN")
 
 

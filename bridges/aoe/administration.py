@@ -198,6 +198,18 @@ class Administration:
         self._reserving += 1
         self._reservation.in_turn(lambda leave: self._state.change(rule, partial(done, leave)))
 
+    def when_idle(self, done: Callable[[], None]) -> None:
+        """Call back when every change that was asked for so far has been made or refused."""
+
+        def last(leave: Callable[[], None]) -> None:
+            def finish(answer: OSError | None) -> None:
+                leave()
+                done()
+
+            self._state.change(lambda state: (None, state), finish)
+
+        self._reservation.in_turn(last)
+
     def _reserve_argument(self, command: int, mtu: int) -> bytes:
         macs = self._state.value.reserve_list[: reserve.capacity_for(mtu)]
         return ReserveArgument(command, len(macs), macs).serialize()

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from bridges.aoe.availability import Availability
+from bridges.aoe.address import Address
+from bridges.aoe.disk import Disk, Disks
 from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
-from bridges.aoe.sessions import AoeTargetError, Sessions, Terms, served_lun
-from bridges.lun import LunInfo
+from bridges.aoe.sessions import Sessions, Terms
+from bridges.aoe.views import AoeTargetError
 from bridges.recovery import Reply, ScsiError
 from bridges.sparing_log import SparingLog
 from scsi_backend.servers.disk import disk
@@ -19,6 +20,8 @@ from scsi_backend.t10 import sense
 from scsi_backend.t10.opcodes import Opcode
 from scsi_backend.t10.sense import Sense
 from scsi_backend.t10.status import Status
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
 from tests.bridges.aoe.bench import Lun, ManualClock
@@ -49,11 +52,19 @@ def _log() -> SparingLog:
 def _terms(idle_timeout_s: int = 600) -> Terms:
     return Terms(
         Policy(idle_timeout_s=idle_timeout_s),
-        Availability(lambda: None),
         Gate(4),
         _log(),
         lambda mac: mac == _mac(9),
     )
+
+
+def _disks(announced: list[int]) -> Disks:
+    """Disks whose announcements are noted: how many blocks there are."""
+
+    def announce(disk: Disk) -> None:
+        announced.append(disk.unit.block_count)
+
+    return Disks(Address(1, 1), announce, lambda: None)
 
 
 class _Scene:
@@ -65,14 +76,16 @@ class _Scene:
         self.target = Target("aoe", "e1.1", 1)
         self.target.add_lun(0, LunEntry(self.lun.unit))
         self.target.is_enabled = True
-        self.infos: list[LunInfo] = []
+        self.announced: list[int] = []
         self.gone = 0
+        self.clients: list[bytes] = []
         self.clock = ManualClock()
         self.sessions = Sessions(
             self.target,
             self.clock,
             _terms(idle_timeout_s),
-            self.infos.append,
+            _disks(self.announced),
+            self.clients.append,
             self._count_gone,
             limit,
         )
@@ -95,7 +108,7 @@ def test_first_command_opens_a_session_named_after_the_mac() -> None:
     assert scene.names == ["02:00:de:ad:be:ef"]
     assert initiator.client is not None
     assert initiator.client.info.block_count == 1024
-    assert [info.block_count for info in scene.infos] == [1024]
+    assert (scene.announced, scene.clients) == ([], [bytes.fromhex("0200deadbeef")])
 
 
 def test_an_initiator_keeps_its_session() -> None:
@@ -189,7 +202,7 @@ def test_a_change_of_the_lun_is_told() -> None:
     scene.vdisk.new_block_count = 2048
     scene.lun.unit.resync_size()
     client.refresh(lambda: None)
-    assert [info.block_count for info in scene.infos] == [1024, 2048]
+    assert scene.announced == [2048]
 
 
 def test_closing_ends_every_session() -> None:
@@ -369,20 +382,79 @@ def _entry() -> LunEntry:
 def test_a_target_that_has_lost_its_lun_leaves_no_session_behind() -> None:
     target = Target("aoe", "e1.1", 1)
     target.configure(luns={1: _entry(), 2: _entry()}, is_enabled=True)
-    sessions = Sessions(target, ManualClock(), _terms(), lambda info: None, lambda mac: None)
+    sessions = Sessions(
+        target, ManualClock(), _terms(), _disks([]), lambda mac: None, lambda mac: None
+    )
     with pytest.raises(AoeTargetError, match="expected LUN 0"):
         sessions.of(_mac(1))
     assert target.sessions == ()
 
 
-@pytest.mark.parametrize(
-    ("luns", "expected"), [({0: "a"}, "a"), ({0: "a", 5: "b"}, "a"), ({5: "b"}, "b")]
-)
-def test_lun_0_is_served_or_the_only_one(luns: dict[int, str], expected: str) -> None:
-    assert served_lun(luns) == expected
+def test_who_is_shown_another_device_gets_a_client_anew_in_the_same_session() -> None:
+    scene = _Scene()
+    stays, moves = scene.sessions.of(_mac(1)), scene.sessions.of(_mac(2))
+    command = moves.outstanding.begin()
+    other = _entry()
+    group = InitiatorGroup("g", (InitiatorPattern.parse("*:02"),), {0: other})
+    scene.target.configure(groups=[group])
+    scene.sessions.follow()
+    assert scene.sessions.of(_mac(1)) is stays
+    moved = scene.sessions.of(_mac(2))
+    assert moved is not moves
+    assert (moved.session, moved.nexus.unit) == (moves.session, other.unit)
+    assert moved.client is not None
+    assert moved.disk is not moves.disk
+    assert scene.gone == 1
+    # What was under way is still known of.
+    assert scene.sessions.so_far(lambda mac: mac == _mac(2)) == [command]
+    scene.sessions.follow()
+    assert scene.sessions.of(_mac(2)) is moved
 
 
-@pytest.mark.parametrize("luns", [{}, {1: "a", 2: "b"}])
-def test_without_lun_0_there_is_no_choice_to_make(luns: dict[int, str]) -> None:
-    with pytest.raises(AoeTargetError, match="expected LUN 0, or only one LUN"):
-        served_lun(luns)
+def test_what_waits_for_a_session_that_leads_elsewhere_meanwhile_is_rejected() -> None:
+    scene = _Scene()
+    scene.lun.held_opcodes = {Opcode.INQUIRY}
+    opening, command = scene.sessions.of(_mac(1)), _Waiting()
+    opening.wait(command)
+    scene.target.configure(luns={0: _entry()})
+    scene.sessions.follow()
+    assert scene.sessions.opened(_mac(1)) is not None
+    scene.lun.held_opcodes = set()
+    scene.lun.release()
+    assert command.events == ["reject"]
+    assert command.error is not None
+    assert command.error.reply.sense == sense.LUN_NOT_SUPPORTED
+    assert scene.sessions.opened(_mac(1)) is not opening
+    assert len(scene.sessions) == 1
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 2)])
+def test_who_is_shown_nothing_any_more_has_no_session(numbers: tuple[int, ...]) -> None:
+    scene = _Scene()
+    command = scene.sessions.of(_mac(1)).outstanding.begin()
+    scene.target.configure(luns={number: _entry() for number in numbers})
+    scene.sessions.follow()
+    assert (len(scene.sessions), scene.names, scene.gone) == (0, [], 1)
+    assert scene.clients == [_mac(1)] * 2
+    assert command in scene.sessions.under_way()
+
+
+def test_what_is_under_way_is_of_all_initiators_and_of_all_kinds() -> None:
+    scene = _Scene()
+    begun = [
+        scene.sessions.of(_mac(1)).outstanding.begin(),
+        scene.sessions.of(_mac(2)).outstanding.begin(is_harmless=True),
+    ]
+    scene.sessions.close()
+    busy = [each for each in scene.sessions.under_way() if each.count]
+    assert set(busy) == set(begun)
+
+
+def test_whom_it_may_not_have_been_told_everything_looks_again() -> None:
+    scene = _Scene()
+    one, _ = scene.sessions.of(_mac(1)), scene.sessions.of(_mac(2))
+    assert scene.sessions.macs(lambda mac: mac != _mac(2)) == {_mac(1)}
+    scene.lun.cdbs.clear()
+    scene.sessions.look_again([_mac(1)])
+    assert Opcode.INQUIRY in scene.lun.opcodes()
+    assert one.client is not None
