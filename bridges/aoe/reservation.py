@@ -6,8 +6,8 @@ does, for the I_T nexuses that these hosts have through this target, logged in o
 else, at every door, meets RESERVATION CONFLICT by SPC-2's table; at this target AoE's own rule
 comes first. Persistent reservations cannot be made or read meanwhile, by nobody. An empty list ends
 all this, and so does the end of the target, or of its way to the device. A reset does not, nor the
-loss of a session: the list is the target's. One that was kept is in force as soon as the target is
-there again.
+loss of a session, nor that the target is disabled: the list is the target's. One that was kept is
+in force as soon as the target is there again.
 
 The other way round, a host cannot reserve, by force neither, where its RESERVE would be a conflict:
 a device with registrants of persistent reservations, with SPC-2's reservation of somebody else, or

@@ -184,6 +184,7 @@ class AoeServer:
             await asyncio.wait_for(ended.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             _log.warning("target %s: ended with commands under way", target.address)
+            target.let_go()
 
     def _abandon_all(self) -> None:
         assert self._events is not None, "start has opened it"

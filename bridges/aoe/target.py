@@ -152,10 +152,14 @@ class AoeTarget:
             self._administration.when_idle(idle)
 
         def idle() -> None:
-            self._reservation.lead_to(())
+            self.let_go()
             done()
 
         Fences(lambda: under_way).wait(answered)
+
+    def let_go(self) -> None:
+        """Keep nothing reserved any more, whatever may still be under way."""
+        self._reservation.lead_to(())
 
     def announce(self, port: Port) -> None:
         """Send a Query Config reply that nobody asked for: clients look at the disk again."""

@@ -84,6 +84,11 @@ class Reservations:
         """Whether there is a reservation that persistent ones do not go with (SPC-2 5.5.1)."""
         return self.legacy_holder is not None or bool(self._kept)
 
+    @property
+    def kept_for(self) -> frozenset[ItNexusId]:
+        """Whom target drivers keep the unit for, all of them together."""
+        return frozenset(who for holders in self._kept.values() for who in holders)
+
     def admits_legacy(self, who: ItNexusId, owner: Hashable = None) -> bool:
         """Whether a nexus may reserve as by SPC-2's RESERVE, beside what ``owner`` keeps so far."""
         return (

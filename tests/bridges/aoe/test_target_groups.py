@@ -300,6 +300,27 @@ def test_a_target_has_ended_when_everything_under_way_is_answered_and_kept() -> 
     assert bench.port.allocated == 0
 
 
+def test_a_target_that_cannot_end_lets_go_all_the_same() -> None:
+    bench = Bench()
+    bench.log_in()
+    bench.exchange(reserve(f"01 01 {_A}"))
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    bench.receive(write_ext(7, bytes(512)))
+    bench.target.end(lambda: None)
+    assert bench.lun.unit.reservations.has_legacy
+    bench.target.let_go()
+    assert not bench.lun.unit.reservations.has_legacy
+    bench.lun.release()
+    assert len(bench.port.take()) == 1
+
+
+def test_a_disabled_target_keeps_what_it_has_reserved() -> None:
+    bench = Bench()
+    bench.exchange(reserve(f"01 01 {_A}"))
+    bench.scsi_target.is_enabled = False
+    assert bench.lun.unit.reservations.has_legacy
+
+
 def test_a_target_can_be_made_again_behind_the_same_scsi_target() -> None:
     bench = Bench()
     bench.target.end(lambda: None)
