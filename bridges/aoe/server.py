@@ -53,6 +53,8 @@ class _Place:
         self.index = index
         self.map = AddressMap({target.address: target for target in targets})
         self.port: PacketPort
+        # Those that still have something to do.
+        self.outgrown: list[PacketPort] = []
 
     def route(self, frame: memoryview, port: PacketPort) -> bool:
         """Hand a frame to whom it is for; tell whether its memory is kept."""
@@ -157,7 +159,8 @@ class AoeServer:
         for name, place in self._places.items():
             if _leads_to(name, export):
                 place.map.add(target.address, target)
-                target.attach(place.port)
+                for port in (place.port, *place.outgrown):
+                    target.attach(port)
         # Some may have led nowhere so far.
         self._look()
 
@@ -302,13 +305,15 @@ class AoeServer:
             raise
         for target in place.map.targets:
             target.attach(place.port)
-        task = self._loop.create_task(self._change_over(outgrown, place.port))
+        place.outgrown.append(outgrown)
+        task = self._loop.create_task(self._change_over(place, outgrown, place.port))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _change_over(self, outgrown: PacketPort, port: PacketPort) -> None:
+    async def _change_over(self, place: _Place, outgrown: PacketPort, port: PacketPort) -> None:
         await outgrown.finish()
         port.start()
+        place.outgrown.remove(outgrown)
         await self._leave(outgrown)
 
     async def _leave(self, port: PacketPort) -> None:

@@ -249,6 +249,18 @@ def test_flows_outlive_a_change_that_does_not_concern_their_host(make_bench: Mak
     assert bench.lun.opcodes() == [Opcode.READ_16]
 
 
+def test_a_lun_more_beside_the_one_that_is_served_is_nothing_to_a_client(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    entries = {0: LunEntry(bench.lun.unit), 5: LunEntry(_other_disk().unit)}
+    before = bench.target.initiator(bytes.fromhex(_A))
+    bench.scsi_target.configure(luns=entries)
+    expected = ata_reply("40 00 00 40 070000000000 0000", pattern(7, 512))
+    assert bench.exchange(read_ext(7, 1)) == [expected]
+    assert bench.target.initiator(bytes.fromhex(_A)) is before
+
+
 def test_a_change_of_durability_is_in_force_for_the_next_frame(make_bench: MakeBench) -> None:
     bench = make_bench()
     fua = []
