@@ -141,14 +141,13 @@ def _reservations(found: AllReservations) -> Table:
     table = _table("Reservations", *columns)
     for device in found.devices:
         reserved = device.reservation
-        legacy = device.legacy_holder
         table.add_row(
             _text(device.device),
             str(device.generation),
             "yes" if device.has_aptpl else "no",
             "" if reserved is None else f"{reserved.type_text}, {reserved.scope}",
             _text(_holders(device)),
-            _text("" if legacy is None else _nexus(legacy)),
+            _text(", ".join(map(_nexus, _legacy_holders(device)))),
         )
     return table
 
@@ -156,6 +155,12 @@ def _reservations(found: AllReservations) -> Table:
 def _holders(device: DeviceReservations) -> str:
     holders = [each for each in device.registrants if each.is_holder]
     return _nexus(holders[0]) if len(holders) == 1 else "all registrants" if holders else ""
+
+
+def _legacy_holders(device: DeviceReservations) -> tuple[NexusRecord, ...]:
+    """Who has reserved by SPC-2's RESERVE, or as by it."""
+    legacy = device.legacy_holder
+    return device.kept_for if legacy is None else (legacy, *device.kept_for)
 
 
 def _nexus(nexus: NexusRecord) -> str:

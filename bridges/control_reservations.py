@@ -48,7 +48,10 @@ class ReservationRecord(_Record):
 
 
 class DeviceReservations(_Record):
-    """The reservations of a device; ``legacy_holder`` is whose SPC-2's RESERVE is in force."""
+    """The reservations of a device; ``legacy_holder`` is whose SPC-2's RESERVE is in force.
+
+    ``kept_for`` are those whom the reserve lists of AoE targets name.
+    """
 
     device: str
     generation: int
@@ -56,6 +59,7 @@ class DeviceReservations(_Record):
     reservation: ReservationRecord | None
     registrants: tuple[RegistrantRecord, ...]
     legacy_holder: NexusRecord | None
+    kept_for: tuple[NexusRecord, ...] = ()
 
 
 class AllReservations(_Record):
@@ -109,6 +113,7 @@ def _device(unit: LogicalUnit, targets: Mapping[int, str]) -> DeviceReservations
         reservation=_reservation(state),
         registrants=tuple(_registrants(unit, state, targets)),
         legacy_holder=None if legacy is None else _nexus(unit, legacy, targets),
+        kept_for=tuple(_nexus(unit, who, targets) for who in sorted(reservations.kept_for)),
     )
 
 

@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from bridges.aoe.server import AoeServer
 from bridges.config import Config
 from bridges.config_alua import DeviceGroupConfig
 from bridges.control import DEFAULT_CONTROL_SOCKET, Command, ControlServer
 from bridges.control_alua import alua_set_command
 from bridges.control_reservations import reservations_command
 from bridges.control_status import status_of
-from bridges.daemon_servers import Parts, Server, servers_of
+from bridges.daemon_servers import Parts, Server, servers_of, starting_order
 from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
 from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.exports import DRIVER as NBD
@@ -148,7 +149,7 @@ class Daemon:
                 self._client_left,
                 self._reload_hooks.append,
             )
-            for driver in self._config.drivers.values():
+            for driver in starting_order(self._config.drivers.values()):
                 started = self._servers.setdefault(driver.name, [])
                 for server in servers_of(parts, driver):
                     started.append(server)
@@ -222,11 +223,15 @@ class Daemon:
         servers = self._all_servers()
         if self._control_server is not None:
             servers.append(self._control_server)
-        stops = (server.stop() for server in servers)
-        for outcome in await asyncio.gather(*stops, return_exceptions=True):
-            if outcome is not None:
-                # Whatever happened to a door, the devices are flushed.
-                _log.error("a server did not stop in order", exc_info=outcome)
+        # Those last that have devices reserved against what the others may still have to do.
+        for is_last in (False, True):
+            stops = (
+                server.stop() for server in servers if isinstance(server, AoeServer) is is_last
+            )
+            for outcome in await asyncio.gather(*stops, return_exceptions=True):
+                if outcome is not None:
+                    # Whatever happened to a door, the devices are flushed.
+                    _log.error("a server did not stop in order", exc_info=outcome)
         self._servers.clear()
         self._loop.remove_reader(self._engine.fileno())
         return self._backend.close(_CLOSE_TIMEOUT_S)

@@ -15,10 +15,10 @@ from bridges.aoe.acl import AccessList
 from bridges.aoe.address import parse_address
 from bridges.aoe.policy import Policy
 from bridges.aoe.server import AoeServer, Export
-from bridges.aoe.sessions import AoeTargetError
 from bridges.aoe.state import KeptState
 from bridges.aoe.state_file import StateFile, StateFileError, in_background
 from bridges.aoe.target import AoeTarget
+from bridges.aoe.views import AoeTargetError
 from bridges.config import DriverConfig, TargetConfig
 from bridges.driver_attributes import (
     AoeAttributes,
@@ -66,6 +66,11 @@ class Parts:
     inherited: Inherited
     client_left: Callable[[], None]
     on_reload: Callable[[Callable[[], object]], None]
+
+
+def starting_order(drivers: Iterable[DriverConfig]) -> list[DriverConfig]:
+    """Those first whose targets may have devices reserved as they begin: no other door is open."""
+    return sorted(drivers, key=lambda driver: driver.name != "aoe")
 
 
 def servers_of(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
@@ -141,7 +146,9 @@ def _aoe(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
         assert isinstance(section.attributes, AoeTargetAttributes)
         interfaces = section.attributes.interface or ("*",)
         exports.append(Export(_aoe_target(parts, driver, section), interfaces))
-    yield AoeServer(parts.loop, attributes.interface, exports, parts.spinner)
+    server = AoeServer(parts.loop, attributes.interface, exports, parts.spinner)
+    parts.on_reload(server.look_at_sizes)
+    yield server
 
 
 def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
@@ -156,7 +163,6 @@ def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> Ao
         raise ConfigError(section.location, f"target {error}") from error
     except StateFileError as error:
         raise ConfigError(section.location, f"target {section.name}: {error}") from error
-    parts.on_reload(target.look_at_size)
     target.durable = section.attributes.durable
     if not target.durable:
         _log.warning(

@@ -288,8 +288,8 @@ class AoeTargetAttributes(TargetAttributes):
     )
     reservation_conflict: Annotated[ReservationConflict, BeforeValidator(_reservation_conflict)] = (
         Field(
-            ReservationConflict.AOE,
-            description="aoe: AoE error 6, clients go on trying; ata: ABRT, they fail at once",
+            ReservationConflict.ATA,
+            description="ata: ABRT, clients fail at once; aoe: AoE error 6, they go on trying",
         )
     )
 
@@ -304,8 +304,8 @@ def _any_name(name: str) -> None:
 
 
 def _one_lun(luns: Collection[int]) -> None:
-    # AoE addresses targets, not LUNs.
-    if 0 not in luns and len(luns) != 1:
+    # AoE addresses targets, not LUNs. Without any, nobody is shown the target.
+    if luns and 0 not in luns and len(luns) != 1:
         raise ValueError("expected LUN 0, or only one LUN")
 
 

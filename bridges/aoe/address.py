@@ -56,6 +56,21 @@ class AddressMap(Generic[TargetT]):
         # A tuple each, made once: this is in the way of every frame.
         self._single = {address: (target,) for address, target in targets.items()}
 
+    @property
+    def targets(self) -> tuple[TargetT, ...]:
+        """All targets, in the order of the map."""
+        return tuple(self._targets.values())
+
+    def add(self, address: tuple[int, int], target: TargetT) -> None:
+        """One more target, at an address that none has."""
+        self._targets[address] = target
+        self._single[address] = (target,)
+
+    def remove(self, address: tuple[int, int]) -> None:
+        """Forget a target."""
+        del self._targets[address]
+        del self._single[address]
+
     def matching(self, shelf: int, slot: int) -> tuple[TargetT, ...]:
         """Return the targets that a frame with this address is for, in the order of the map."""
         single = self._single.get((shelf, slot))

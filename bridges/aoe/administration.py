@@ -10,7 +10,7 @@ Source: AoEr11 3.2 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,7 +19,8 @@ from bridges.aoe.address import Address
 from bridges.aoe.fence import Fences
 from bridges.aoe.mac_mask import MaskAnswer
 from bridges.aoe.operation import Port
-from bridges.aoe.state import KeptState
+from bridges.aoe.reservation import ListReservation
+from bridges.aoe.state import MAX_WAITING_CHANGES, KeptState, TargetState
 from bridges.aoe.wire import (
     AoeError,
     ConfigArgument,
@@ -41,7 +42,8 @@ class Administration:
     """Answers requests for one target.
 
     ``ports`` are those that the target is served on, ``may_edit`` says whether frames may change
-    it. ``fences`` wait for the commands of sources that the reserve list excludes.
+    it. ``fences`` wait for the commands of sources that the reserve list excludes; ``reservation``
+    is what the list is to the devices.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Administration:
         state: KeptState,
         ports: Sequence[Port],
         fences: Fences,
+        reservation: ListReservation,
         *,
         may_edit: bool,
     ) -> None:
@@ -57,6 +60,9 @@ class Administration:
         self._state = state
         self._ports = ports
         self._fences = fences
+        self._reservation = reservation
+        # Changes of the reserve list that have not been made.
+        self._reserving = 0
         self._may_edit = may_edit
 
     def query_config(self, frame: memoryview, header: Header, port: Port) -> bool:
@@ -167,11 +173,14 @@ class Administration:
         return False
 
     def _set_reserve(self, argument: ReserveArgument, header: Header, port: Port) -> None:
-        reply = None if self._fences.is_full else self._begin_change(header, port)
+        is_full = self._fences.is_full or self._reserving >= MAX_WAITING_CHANGES
+        reply = None if is_full else self._begin_change(header, port)
         if reply is None:
             return
 
-        def done(answer: int | OSError) -> None:
+        def done(leave: Callable[[], None], answer: int | OSError) -> None:
+            self._reserving -= 1
+            leave()
             error = AoeError.DEVICE_UNAVAILABLE if isinstance(answer, OSError) else answer
             shown = self._reserve_argument(argument.command, _mtu_of(reply, port))
             send = partial(self._send, reply, port, shown, error)
@@ -181,7 +190,25 @@ class Administration:
                 # Who fences another host off relies on it that nothing of that host is to come.
                 self._fences.wait(send)
 
-        self._state.change(partial(reserve.reserve, argument, header.source), done)
+        def rule(state: TargetState) -> tuple[int, TargetState]:
+            if argument.macs and not self._reservation.admits(header.source):
+                return AoeError.TARGET_IS_RESERVED, state
+            return reserve.reserve(argument, header.source, state)
+
+        self._reserving += 1
+        self._reservation.in_turn(lambda leave: self._state.change(rule, partial(done, leave)))
+
+    def when_idle(self, done: Callable[[], None]) -> None:
+        """Call back when every change that was asked for so far has been made or refused."""
+
+        def last(leave: Callable[[], None]) -> None:
+            def finish(answer: OSError | None) -> None:
+                leave()
+                done()
+
+            self._state.change(lambda state: (None, state), finish)
+
+        self._reservation.in_turn(last)
 
     def _reserve_argument(self, command: int, mtu: int) -> bytes:
         macs = self._state.value.reserve_list[: reserve.capacity_for(mtu)]

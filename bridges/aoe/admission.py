@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bridges.aoe.acl import AccessList
 from bridges.aoe.state import TargetState
-from bridges.aoe.wire import BROADCAST_MAC
 
 
 class Admission:
@@ -32,9 +31,9 @@ class Admission:
         """Whether the disk is reserved for others than this source."""
         return bool(self._holders) and mac not in self._holders
 
-    def audience(self) -> tuple[bytes, ...]:
-        """Return whom to tell that the target is here: each who is heard, or everybody."""
+    def audience(self) -> tuple[bytes, ...] | None:
+        """Return whom to tell that the target is here, None where no list names anybody."""
         if self._mask:
             return tuple(mac for mac in self._mask if self._access.admits(mac))
         allowed = tuple(sorted(self._access.allow - self._access.deny))
-        return allowed if self._access.allow else (BROADCAST_MAC,)
+        return allowed if self._access.allow else None

@@ -72,6 +72,10 @@ class Outstanding:
             self._latest = Commands()
         return tuple(self._earlier)
 
+    def all(self) -> tuple[Commands, ...]:
+        """Return everything under way, what no fence needs to wait for, too."""
+        return (*self.so_far(), self._harmless)
+
 
 class Fences:
     """Owns the fences of one target; ``so_far`` returns what one that is put up has to wait for."""

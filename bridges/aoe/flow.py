@@ -79,22 +79,19 @@ class Flow:
         "order",
         "plans",
         "prefix",
-        "target",
     )
 
     def __init__(
         self,
         key: bytes,
         prefix: bytes,
-        target: AoeTarget,
         initiator: Initiator,
         nexus: ItlNexus,
         limit_sectors: int,
     ) -> None:
         self.key = key
         self.prefix = prefix
-        self.target = target
-        self.order = target.order
+        self.order = initiator.disk.order
         self.initiator = initiator
         self.nexus = nexus
         self.plans: dict[bytes, Plan] = {}
@@ -125,7 +122,7 @@ class Flow:
             code,
             request.length_sectors,
             is_write=command.function is not Function.READ,
-            is_stable=self.target.durable or command.function is Function.WRITE_FUA,
+            is_stable=self.initiator.disk.durable or command.function is Function.WRITE_FUA,
         )
 
 
@@ -154,4 +151,4 @@ def flow_of(key: bytes, target: AoeTarget, port: Port) -> Flow | None:
         header.command,
     )
     nexus = initiator.client.nexus
-    return Flow(key, prefix, target, initiator, nexus, port.sector_count)
+    return Flow(key, prefix, initiator, nexus, port.sector_count)

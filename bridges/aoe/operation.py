@@ -70,10 +70,13 @@ class Order(Protocol):
 
 
 class Owner(Protocol):
-    """The target of an operation."""
+    """Where an operation goes: a disk of a target, as a rule."""
 
     address: Address
-    durable: bool
+
+    @property
+    def durable(self) -> bool:
+        """Whether each write is stable before its reply."""
 
     @property
     def order(self) -> Order:
@@ -210,7 +213,12 @@ class AtaOperation:
     def _outcome(self, reply: Reply) -> Outcome:
         outcome = outcome_of(reply.status, reply.sense)
         conflict = self._initiator.terms.policy.reservation_conflict
-        if outcome is RESERVED and conflict is ReservationConflict.ATA:
+        if (
+            outcome is RESERVED
+            and conflict is ReservationConflict.ATA
+            # The reserve list has AoE's own answer, at the device too.
+            and not self._initiator.is_fenced
+        ):
             return ABORTED
         return outcome
 
@@ -234,13 +242,13 @@ class AtaOperation:
         if fill is not None:
             info, durable = self._client.info, self._owner.durable
             fill(Result(reply, command.width, info, durable, sense))
-        self._initiator.terms.availability.note(is_standby=False)
+        self._initiator.disk.availability.note(is_standby=False)
         self._end(len(reply))
 
     def _fail(self, outcome: Outcome, sense: Sense | None) -> None:
         reply = self._reply
         if outcome.is_standby:
-            self._initiator.terms.availability.note(is_standby=True)
+            self._initiator.disk.availability.note(is_standby=True)
         # A read may have got part of the data.
         reply[ATA_DATA_OFFSET:MIN_FRAME_BYTES] = _NO_DATA
         bad_lba = self._first_bad_lba(outcome, sense)

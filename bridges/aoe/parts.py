@@ -32,8 +32,9 @@ class Parts:
     def __init__(self, burst: Burst) -> None:
         self._burst = burst
         self._left = burst.count
-        self.address = burst.flow.target.address
-        self.durable = burst.flow.target.durable
+        disk = burst.flow.initiator.disk
+        self.address = disk.address
+        self.durable = disk.durable
         self.order = self
 
     def start(self) -> None:

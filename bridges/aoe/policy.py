@@ -15,12 +15,13 @@ DEFAULT_IDLE_TIMEOUT_S: Final = 600
 class ReservationConflict(StrEnum):
     """What an initiator is told that meets a SCSI reservation.
 
-    The Linux driver takes AoE's error for a lost frame and goes on trying until its device times
-    out; ATA's ABRT fails at once.
+    ATA's ABRT fails at once, as the conflict does at a SCSI initiator. The Linux driver takes AoE's
+    error for a lost frame and goes on trying until its device times out. Whoever the target's own
+    reserve list keeps out gets AoE's error in any case.
     """
 
-    AOE = "aoe"
     ATA = "ata"
+    AOE = "aoe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Policy:
     access: AccessList = field(default_factory=AccessList)
     in_band_editing: bool = True
     write_cache_control: bool = False
-    reservation_conflict: ReservationConflict = ReservationConflict.AOE
+    reservation_conflict: ReservationConflict = ReservationConflict.ATA
     idle_timeout_s: int = DEFAULT_IDLE_TIMEOUT_S
 
 

@@ -25,7 +25,7 @@ RESUME_PENDING: Final = 512
 # The interface's queue or the socket's buffer is full. Not every case has an event for its end.
 SEND_RETRY_S: Final = 0.001
 # Longer than any command is tried for (bridges/recovery.py).
-_STOP_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 30.0
 
 # Handles a frame that has come by a port, and tells whether its memory is kept.
 Route = Callable[[memoryview, "PacketPort"], bool]
@@ -129,7 +129,7 @@ class PacketPort(ABC):
         if self.pending:
             self._drained = self._loop.create_future()
             try:
-                await asyncio.wait_for(self._drained, _STOP_TIMEOUT_S)
+                await asyncio.wait_for(self._drained, STOP_TIMEOUT_S)
             except TimeoutError:
                 _log.warning("%s: %d replies not sent", self.interface, self.pending)
             self._drained = None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reserve/Release: the rules for changing the list of sources that may use a target's disk.
 
-This is how clusters fence off a host. It is the target's own; SCSI reservations, which are taken
-through other doors, are the backend's. Source: AoEr11 3.4.
+This is how clusters fence off a host. What the list is to the devices behind the target is in
+reservation.py. Source: AoEr11 3.4.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 """AoE on the network interfaces of this host: which there are, and which targets each leads to.
 
 Interfaces are named, or patterns stand for all that match, now or later. A target that is reached
-through several keeps one order of writes, and one set of sessions, for all of them.
+through several keeps one order of writes, and one set of sessions, for all of them. Targets come
+and go at run time, while others are served.
 
 Source: AoEr11 2; netdevice(7).
 """
@@ -23,7 +24,7 @@ from typing import Final
 from bridges.aoe.address import AddressMap, parse_address
 from bridges.aoe.link import Link, drain, link_events, read_link
 from bridges.aoe.packet_socket import PacketSocket
-from bridges.aoe.port import PacketPort
+from bridges.aoe.port import STOP_TIMEOUT_S, PacketPort
 from bridges.aoe.ring_port import RingPort
 from bridges.aoe.socket_port import SocketPort
 from bridges.aoe.target import AoeTarget
@@ -46,13 +47,14 @@ class Export:
 
 
 class _Place:
-    """An interface that is served."""
+    """An interface that is served, and the targets that it leads to."""
 
     def __init__(self, index: int, targets: Sequence[AoeTarget]) -> None:
         self.index = index
-        self.targets = targets
         self.map = AddressMap({target.address: target for target in targets})
         self.port: PacketPort
+        # Those that still have something to do.
+        self.outgrown: list[PacketPort] = []
 
     def route(self, frame: memoryview, port: PacketPort) -> bool:
         """Hand a frame to whom it is for; tell whether its memory is kept."""
@@ -66,7 +68,7 @@ class _Place:
 
     def announce(self) -> None:
         """Broadcast that the targets are here, so that clients look at them again."""
-        for target in self.targets:
+        for target in self.map.targets:
             target.announce(self.port)
 
 
@@ -84,7 +86,7 @@ class AoeServer:
     ) -> None:
         self.interfaces = tuple(interfaces)
         self._loop = loop
-        self._exports = tuple(exports)
+        self._exports = list(exports)
         self._spinner = spinner
         self._wants_ring = wants_ring
         self._places: dict[str, _Place] = {}
@@ -106,7 +108,8 @@ class AoeServer:
     def start(self) -> None:
         """Begin to serve and announce the targets.
 
-        Raises OSError, with the interface's name, for one that is named and cannot be served.
+        Raises OSError, with the interface's name, for one that is named and cannot be served; the
+        targets have ended then.
         """
         self._events = link_events()
         try:
@@ -128,25 +131,73 @@ class AoeServer:
     async def stop(self) -> None:
         """Stop receiving, wait until commands under way have been replied to, and close.
 
-        Nothing happens if the server has not been started.
+        The targets end, and with them what they keep reserved.
         """
-        if self._events is None:
-            return
-        self._loop.remove_reader(self._events)
-        self._events.close()
-        self._events = None
+        if self._events is not None:
+            self._loop.remove_reader(self._events)
+            self._events.close()
+            self._events = None
+        ports = [place.port for place in self._places.values()]
         await asyncio.gather(
-            *self._leaving, *(self._leave(place) for place in self._places.values())
+            *self._leaving, *map(self._leave, ports), *map(self._end, self.targets)
         )
         self._places.clear()
+
+    def look_at_sizes(self) -> None:
+        """Have the targets announce new capacities."""
+        for target in self.targets:
+            target.look_at_size()
+
+    def add_export(self, export: Export) -> None:
+        """Serve one more target, and announce it; raises ValueError if its address is taken."""
+        target = export.target
+        if any(target.address == other.address for other in self.targets):
+            raise ValueError(f"{target.address} is served already")
+        self._exports.append(export)
+        if self._events is None:
+            return
+        for name, place in self._places.items():
+            if _leads_to(name, export):
+                place.map.add(target.address, target)
+                for port in (place.port, *place.outgrown):
+                    target.attach(port)
+        # Some may have led nowhere so far.
+        self._look()
+
+    async def remove_export(self, target: AoeTarget) -> None:
+        """Serve a target no more; return when everything under way to it has been replied to.
+
+        Others are served meanwhile. Nothing more is heard of it once this has begun.
+        """
+        self._exports = [export for export in self._exports if export.target is not target]
+        empty = []
+        for name, place in tuple(self._places.items()):
+            if target in place.map.targets:
+                place.map.remove(target.address)
+                place.port.forget_flows()
+                if not place.map.targets:
+                    empty.append(self._places.pop(name).port)
+        await self._end(target)
+        await asyncio.gather(*map(self._leave, empty))
+
+    async def _end(self, target: AoeTarget) -> None:
+        ended = asyncio.Event()
+        target.end(ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            _log.warning("target %s: ended with commands under way", target.address)
+            target.let_go()
 
     def _abandon_all(self) -> None:
         assert self._events is not None, "start has opened it"
         for place in self._places.values():
-            self._abandon(place)
+            self._abandon(place.port)
         self._places.clear()
         self._events.close()
         self._events = None
+        for target in self.targets:
+            target.end(_nothing)
 
     def _present(self) -> dict[str, int]:
         """The indices of the interfaces that there are and that are wanted, by name."""
@@ -171,7 +222,7 @@ class AoeServer:
             # One that was deleted and made again may have the same index.
             if present.get(name) != place.index or not place.port.is_bound:
                 _log.warning("%s: the interface is gone", name)
-                self._abandon(self._places.pop(name))
+                self._abandon(self._places.pop(name).port)
         for name in self._refused.keys() - present.keys():
             del self._refused[name]
         for name, index in present.items():
@@ -194,11 +245,7 @@ class AoeServer:
 
     def _open(self, name: str, index: int) -> None:
         """Serve an interface and announce its targets; raises OSError with its name."""
-        targets = [
-            export.target
-            for export in self._exports
-            if any(fnmatchcase(name, pattern) for pattern in export.interfaces)
-        ]
+        targets = [export.target for export in self._exports if _leads_to(name, export)]
         if not targets or name in self._places:
             return
         place = _Place(index, targets)
@@ -248,35 +295,43 @@ class AoeServer:
         Some frames may come by both, which is as harmless as any that come twice: the new port
         handles none before the old one has begun all that came by it.
         """
-        outgrown = _Place(place.index, place.targets)
-        outgrown.port = place.port
+        outgrown = place.port
         try:
             place.port = self._open_port(name, link, place)
         except OSError:
             # It goes on with frames as long as before.
-            mtu = place.port.capacity_bytes - ETHERNET_HEADER_BYTES
-            place.port.take_link(link._replace(mtu=mtu))
+            mtu = outgrown.capacity_bytes - ETHERNET_HEADER_BYTES
+            outgrown.take_link(link._replace(mtu=mtu))
             raise
-        for target in place.targets:
+        for target in place.map.targets:
             target.attach(place.port)
-        task = self._loop.create_task(self._change_over(outgrown, place.port))
+        place.outgrown.append(outgrown)
+        task = self._loop.create_task(self._change_over(place, outgrown, place.port))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _change_over(self, outgrown: _Place, port: PacketPort) -> None:
-        await outgrown.port.finish()
+    async def _change_over(self, place: _Place, outgrown: PacketPort, port: PacketPort) -> None:
+        await outgrown.finish()
         port.start()
+        place.outgrown.remove(outgrown)
         await self._leave(outgrown)
 
-    async def _leave(self, place: _Place) -> None:
-        await place.port.close()
-        _detach(place)
+    async def _leave(self, port: PacketPort) -> None:
+        await port.close()
+        self._detach(port)
 
-    def _abandon(self, place: _Place) -> None:
-        place.port.abandon()
-        _detach(place)
+    def _abandon(self, port: PacketPort) -> None:
+        port.abandon()
+        self._detach(port)
+
+    def _detach(self, port: PacketPort) -> None:
+        for target in self.targets:
+            target.detach(port)
 
 
-def _detach(place: _Place) -> None:
-    for target in place.targets:
-        target.detach(place.port)
+def _nothing() -> None:
+    """Nothing was under way."""
+
+
+def _leads_to(interface: str, export: Export) -> bool:
+    return any(fnmatchcase(interface, pattern) for pattern in export.interfaces)

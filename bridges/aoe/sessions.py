@@ -3,28 +3,28 @@
 
 AoE has no login and no logout, so a session is opened by an initiator's first Issue ATA and lives
 until the initiator has been silent for a while. MAC addresses are easily forged: the table is
-bounded, and who was silent for longest goes first.
+bounded, and who was silent for longest goes first. When an initiator is shown another device it
+gets a LUN client anew: what it has under way ends at the device that it was meant for.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from bridges.aoe.availability import Availability
+from bridges.aoe.disk import Disk, Disks
 from bridges.aoe.fence import Commands, Outstanding
 from bridges.aoe.gate import Gate
 from bridges.aoe.policy import Policy
-from bridges.lun import LunInfo
+from bridges.aoe.views import AoeTargetError, shown_lun
 from bridges.lun_client import Clock, LunClient
 from bridges.recovery import ScsiError
 from bridges.sparing_log import SparingLog
+from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.session import Session
-from scsi_backend.target.target import Target, TargetError
-
-LunT = TypeVar("LunT")
+from scsi_backend.target.target import Target
 
 MAX_SESSIONS: Final = 1024
 
@@ -43,19 +43,6 @@ class TimerClock(Clock, Protocol):
         """Call back after ``delay`` seconds."""
 
 
-class AoeTargetError(TargetError):
-    """A target cannot be served over AoE."""
-
-
-def served_lun(luns: Mapping[int, LunT]) -> LunT:
-    """Return LUN 0, or the only LUN there is; raises AoeTargetError."""
-    if 0 in luns:
-        return luns[0]
-    if len(luns) != 1:
-        raise AoeTargetError(f"LUNs {sorted(luns)}: expected LUN 0, or only one LUN")
-    return next(iter(luns.values()))
-
-
 class Waiting(Protocol):
     """A command that waits for its session."""
 
@@ -71,7 +58,6 @@ class Terms:
     """What all initiators of a target have in common."""
 
     policy: Policy
-    availability: Availability
     # What procedures.py does goes through here.
     gate: Gate
     # Of commands that failed for good. One for all: source addresses are easily made up.
@@ -90,19 +76,25 @@ class Initiator:
         "_failure",
         "_waiting",
         "client",
+        "disk",
         "is_heard",
         "is_known",
         "mac",
         "name",
+        "nexus",
         "outstanding",
         "session",
         "terms",
     )
 
-    def __init__(self, mac: bytes, session: Session, terms: Terms) -> None:
+    def __init__(
+        self, mac: bytes, session: Session, nexus: ItlNexus, disk: Disk, terms: Terms
+    ) -> None:
         self.mac = mac
         self.name = session.initiator_name
         self.session = session
+        self.nexus = nexus
+        self.disk = disk
         self.terms = terms
         self.client: LunClient | None = None
         self.outstanding = Outstanding()
@@ -152,7 +144,8 @@ class Sessions:
         target: Target,
         clock: TimerClock,
         terms: Terms,
-        on_info: Callable[[LunInfo], None],
+        disks: Disks,
+        on_client: Callable[[bytes], None],
         on_gone: Callable[[bytes | None], None],
         limit: int = MAX_SESSIONS,
     ) -> None:
@@ -160,15 +153,16 @@ class Sessions:
         self._target = target
         self._clock = clock
         self._terms = terms
-        # Told what each session finds its LUN to be, at first and after every change.
-        self._on_info = on_info
-        # Told whose session has ended, None for everybody's.
+        self._disks = disks
+        # Told who has a session, when it begins and when it has ended.
+        self._on_client = on_client
+        # Told whose session has ended or leads elsewhere, None for everybody's.
         self._on_gone = on_gone
         self._limit = limit
         self._timer: Timer | None = None
         self._by_mac: OrderedDict[bytes, Initiator] = OrderedDict()
-        # Of those whose session has ended.
-        self._left_behind: list[tuple[bytes, Commands]] = []
+        # Of those whose session has ended, or leads elsewhere.
+        self._left_behind: list[tuple[bytes, Outstanding]] = []
 
     def __len__(self) -> int:
         return len(self._by_mac)
@@ -194,29 +188,53 @@ class Sessions:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._left_behind = [each for each in self._left_behind if each[1].count]
         while self._by_mac:
             mac, initiator = self._by_mac.popitem()
-            self._left_behind += ((mac, each) for each in initiator.outstanding.so_far())
+            self._leave_behind(mac, initiator)
+            self._on_client(mac)
             initiator.session.close()
         self._on_gone(None)
+
+    def follow(self) -> None:
+        """Take over what has become of the sessions' LUNs."""
+        for mac, initiator in list(self._by_mac.items()):
+            try:
+                nexus = shown_lun(initiator.session.nexuses)
+            except AoeTargetError:
+                nexus = None
+            if nexus is None:
+                self._drop(mac, initiator)
+            elif nexus is not initiator.nexus:
+                self._leave_behind(mac, initiator)
+                self._on_gone(mac)
+                self._begin(mac, initiator.session, nexus)
 
     def _open(self, mac: bytes) -> Initiator:
         if len(self._by_mac) >= self._limit:
             self._forget_oldest()
         session = self._target.open_session(mac.hex(":"))
         try:
-            client = LunClient(served_lun(session.nexuses), self._clock)
+            nexus = shown_lun(session.nexuses)
         except AoeTargetError:
             session.close()
             raise
-        initiator = self._by_mac[mac] = Initiator(mac, session, self._terms)
+        assert nexus is not None, "without LUNs there is no session"
+        initiator = self._begin(mac, session, nexus)
+        self._on_client(mac)
         self._watch()
+        return initiator
+
+    def _begin(self, mac: bytes, session: Session, nexus: ItlNexus) -> Initiator:
+        client, disk = LunClient(nexus, self._clock), self._disks.of(nexus.unit)
+        initiator = self._by_mac[mac] = Initiator(mac, session, nexus, disk, self._terms)
+
+        def take_info() -> None:
+            disk.take_block_count(client.info.block_count)
 
         def finish(error: ScsiError | None) -> None:
             if error is None:
-                client.on_change = lambda: self._on_info(client.info)
-                self._on_info(client.info)
+                client.on_change = take_info
+                take_info()
                 initiator.opened(client)
             else:
                 self._drop(mac, initiator)
@@ -229,8 +247,16 @@ class Sessions:
         # The next command of this initiator tries again. The table may have been closed meanwhile.
         if self._by_mac.get(mac) is initiator:
             del self._by_mac[mac]
+            self._leave_behind(mac, initiator)
+            self._on_client(mac)
             initiator.session.close()
             self._on_gone(mac)
+
+    def _leave_behind(self, mac: bytes, initiator: Initiator) -> None:
+        """Remember what is under way of an initiator that leaves the table."""
+        self._left_behind = [each for each in self._left_behind if each[1].is_any]
+        if initiator.outstanding.is_any:
+            self._left_behind.append((mac, initiator.outstanding))
 
     def _forget_oldest(self) -> None:
         # Once around, each that was heard has lost its flag; twice, and all are busy.
@@ -256,13 +282,38 @@ class Sessions:
                 self._drop(mac, initiator)
         self._watch()
 
+    def macs(self, is_meant: Callable[[bytes], bool]) -> frozenset[bytes]:
+        """Those of the initiators that are meant."""
+        return frozenset(filter(is_meant, self._by_mac))
+
+    def look_again(self, macs: Iterable[bytes]) -> None:
+        """Have initiators look at their LUNs, of which they may not have been told everything."""
+        for mac in macs:
+            client = self._by_mac[mac].client
+            if client is not None:
+                client.refresh(_nothing)
+
     def so_far(self, is_meant: Callable[[bytes], bool]) -> list[Commands]:
         """Return what initiators that are meant have under way; see ``Outstanding.so_far``."""
-        found = [each for mac, each in self._left_behind if each.count and is_meant(mac)]
+        return [
+            commands
+            for mac, outstanding in self._all_outstanding()
+            if is_meant(mac)
+            for commands in outstanding.so_far()
+        ]
+
+    def under_way(self) -> list[Commands]:
+        """Return all that is under way."""
+        return [each for _, outstanding in self._all_outstanding() for each in outstanding.all()]
+
+    def _all_outstanding(self) -> Iterator[tuple[bytes, Outstanding]]:
+        yield from self._left_behind
         for mac, initiator in self._by_mac.items():
-            if is_meant(mac):
-                found += initiator.outstanding.so_far()
-        return found
+            yield mac, initiator.outstanding
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _may_go(initiator: Initiator) -> bool:

@@ -2,13 +2,15 @@
 """The reservations of one logical unit: what is in force, and who is to hear of its changes.
 
 Persistent reservations are a value (``reservation_state``) that is replaced as a whole once its
-successor is stored. The legacy reservation of SPC-2 lasts as long as its holder's session. While
-neither is there, no dispatch table knows of them.
+successor is stored. The legacy reservation of SPC-2 lasts as long as its holder's session. A target
+driver whose protocol reserves by its own means keeps the unit for nexuses that it names: that keeps
+others out as a legacy reservation does, until its owner ends it. While none of these is there, no
+dispatch table knows of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Final, Protocol
 
 from scsi_backend.io.engine import Done
@@ -42,7 +44,7 @@ class PrStore(Protocol):
 
 
 class Reservations:
-    """Owns the persistent and the legacy reservation of a logical unit.
+    """Owns the reservations of a logical unit: persistent, legacy, and kept by target drivers.
 
     ``nexuses`` gives those that are attached; ``changed`` has them take over what is in force.
     Without a store nothing persists. Raises OSError where what was stored cannot be read.
@@ -59,6 +61,8 @@ class Reservations:
         self.state = PrState() if store is None else store.load()
         self.store = store
         self.legacy_holder: ItNexusId | None = None
+        # By owner. They are not a session's, so that no reset and no loss of a nexus ends them.
+        self._kept: dict[Hashable, frozenset[ItNexusId]] = {}
         # PR OUT commands come one at a time, so that each sees what the one before has left.
         self.turn = Turn()
         # What registrants that are away shall hear when they come back.
@@ -67,13 +71,48 @@ class Reservations:
     def conflict_with(self, who: ItNexusId) -> Conflict:
         """What keeps a nexus out; nothing, as a rule."""
         found = Conflict(0)
-        if self.legacy_holder not in (None, who):
+        if self.legacy_holder not in (None, who) or self._is_kept_from(who):
             found |= Conflict.LEGACY
         reservation = self.state.reservation
         if reservation is not None and not self.state.may_use(who):
             is_exclusive = reservation.type.excludes_reads
             found |= Conflict.EXCLUSIVE_ACCESS if is_exclusive else Conflict.WRITE_EXCLUSIVE
         return found
+
+    @property
+    def has_legacy(self) -> bool:
+        """Whether there is a reservation that persistent ones do not go with (SPC-2 5.5.1)."""
+        return self.legacy_holder is not None or bool(self._kept)
+
+    @property
+    def kept_for(self) -> frozenset[ItNexusId]:
+        """Whom target drivers keep the unit for, all of them together."""
+        return frozenset(who for holders in self._kept.values() for who in holders)
+
+    def admits_legacy(self, who: ItNexusId, owner: Hashable = None) -> bool:
+        """Whether a nexus may reserve as by SPC-2's RESERVE, beside what ``owner`` keeps so far."""
+        return (
+            not self.state.registrants
+            and self.legacy_holder in (None, who)
+            and not self._is_kept_from(who, owner)
+        )
+
+    def _is_kept_from(self, who: ItNexusId, but: Hashable = None) -> bool:
+        return any(who not in holders for owner, holders in self._kept.items() if owner != but)
+
+    def keep_for(self, owner: Hashable, holders: Collection[ItNexusId]) -> None:
+        """Keep the unit for these nexuses, whether or not they are attached, in place of whom the
+        owner has kept it for before; for nobody, it is the owner's no more.
+
+        Where several owners keep it, only those go in whom all of them name.
+        """
+        before = dict(self._kept)
+        if holders:
+            self._kept[owner] = frozenset(holders)
+        else:
+            self._kept.pop(owner, None)
+        if self._kept != before:
+            self._changed()
 
     def reserve_legacy(self, holder: ItNexusId | None) -> None:
         """Give the legacy reservation to somebody, or (None) end it."""

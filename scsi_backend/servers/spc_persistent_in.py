@@ -58,7 +58,7 @@ def _bind(build: Callable[[LogicalUnit], bytes]) -> Callable[[LogicalUnit], Exec
 
 
 def _reply(build: Callable[[LogicalUnit], bytes], unit: LogicalUnit, command: Command) -> None:
-    if unit.reservations.legacy_holder is not None:
+    if unit.reservations.has_legacy:
         # SPC-2 5.5.1: its own holder's, too.
         command.complete(Status.RESERVATION_CONFLICT)
         return

@@ -258,7 +258,7 @@ def _perform(action: PrOutAction, unit: LogicalUnit, command: Command, data: byt
 def _decide(action: PrOutAction, unit: LogicalUnit, command: Command, data: bytes) -> Change:
     """What becomes of the state; a conflict comes before what is wrong with the list."""
     reservations = unit.reservations
-    if reservations.legacy_holder is not None:
+    if reservations.has_legacy:
         # SPC-2 5.5.1: its own holder's, too.
         raise ReservationConflict
     if action not in _OF_ANYBODY:

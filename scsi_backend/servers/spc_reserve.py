@@ -34,7 +34,7 @@ def _reserve(unit: LogicalUnit, command: Command) -> Steps:
             return
         if _is_compatible(unit, command):
             return
-        if reservations.state.registrants or reservations.legacy_holder not in (None, who):
+        if not reservations.admits_legacy(who):
             raise OtherStatus(Status.RESERVATION_CONFLICT)
         reservations.reserve_legacy(who)
     finally:

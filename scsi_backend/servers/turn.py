@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from scsi_backend.io.engine import Done
 
@@ -37,3 +39,22 @@ class Turn:
                 self._waiting.popleft()(0)
         finally:
             self._is_starting = False
+
+
+def take_all(turns: Sequence[Turn], then: Callable[[Callable[[], None]], None]) -> None:
+    """Call ``then(leave)`` when all the turns are the caller's; ``leave`` gives them up.
+
+    They are taken one after the other, so everybody names those of several in one order.
+    """
+
+    def leave() -> None:
+        for turn in turns:
+            turn.leave()
+
+    def take(index: int, _: int) -> None:
+        if index < len(turns):
+            turns[index].take(partial(take, index + 1))
+        else:
+            then(leave)
+
+    take(0, 0)

@@ -378,7 +378,7 @@ TARGET = [
     (
         in_target("reservation_conflict x", "aoe", "e1.1"),
         7,
-        "target e1.1: reservation_conflict 'x': expected aoe or ata",
+        "target e1.1: reservation_conflict 'x': expected ata or aoe",
     ),
 ]
 LUN = [

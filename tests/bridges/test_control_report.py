@@ -262,6 +262,15 @@ def test_reservations_are_shown_with_their_registrants() -> None:
     assert shown_reservations(*devices) == RESERVATIONS
 
 
+def test_whom_a_reserve_list_names_is_shown_as_if_it_had_reserved() -> None:
+    kept_for = tuple(
+        NexusRecord(initiator=name, rel_tgt_id=1, target="aoe/e1.1", has_session=False)
+        for name in ("02:01", "02:02")
+    )
+    shown = shown_reservations(device("d").model_copy(update={"kept_for": kept_for}))
+    assert " 02:01 at aoe/e1.1, 02:02 at aoe/e1.1\n" in shown
+
+
 def test_all_registrants_are_told_as_one_holder() -> None:
     both = [registrant(name, is_holder=True) for name in "ab"]
     assert " all registrants\n" in shown_reservations(device("d", *both, kind=8))

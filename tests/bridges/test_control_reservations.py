@@ -154,6 +154,18 @@ def test_holder_of_the_legacy_reservation_is_told(house: House) -> None:
     assert house.disk().legacy_holder is None
 
 
+def test_those_whom_an_aoe_target_has_reserved_it_for_are_told(house: House) -> None:
+    unit = house.backend.devices["d"]
+    ids = [ItNexusId(transport_id(f"02:00:00:00:00:0{number}"), 2) for number in (2, 1)]
+    unit.reservations.keep_for("e1.1", ids)
+    first, second = house.disk().kept_for
+    assert first == NexusRecord(
+        initiator="02:00:00:00:00:01", rel_tgt_id=2, target="scst_local/l", has_session=False
+    )
+    assert second.initiator == "02:00:00:00:00:02"
+    assert house.disk().legacy_holder is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

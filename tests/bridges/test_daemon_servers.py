@@ -13,7 +13,7 @@ import pytest
 
 from bridges.config import DriverConfig, load
 from bridges.daemon import populate
-from bridges.daemon_servers import Parts, Server, servers_of
+from bridges.daemon_servers import Parts, Server, servers_of, starting_order
 from bridges.inherited import NOTHING_INHERITED, Inherited, PassedSocket
 from bridges.listeners import Address
 from bridges.local.server import LocalServer
@@ -134,7 +134,7 @@ def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:
 
     asyncio.run(run())
     backend.close()
-    assert [getattr(hook, "__name__", "") for hook in hooks] == ["look_at_size"]
+    assert [getattr(hook, "__name__", "") for hook in hooks] == ["look_at_sizes"]
 
 
 def test_aoe_does_not_start_with_a_state_that_cannot_be_understood(tmp_path: Path) -> None:
@@ -209,3 +209,16 @@ def test_a_client_on_stdio_that_is_not_allowed_has_left(tmp_path: Path) -> None:
     with theirs:
         assert starting(tmp_path, driver, Inherited(stdio=ours)) == ["left"]
         assert theirs.recv(1) == b""
+
+
+def test_the_doors_that_may_have_reserved_something_are_opened_first(tmp_path: Path) -> None:
+    path = tmp_path / "scst.conf"
+    path.write_text(
+        f'{NULL}TARGET_DRIVER nbd {{\nlisten "unix:{tmp_path}/s"\n{TARGET}}}\n'
+        "TARGET_DRIVER aoe {\ninterface t0\nTARGET e1.1 {\nLUN 0 d\n}\n}\n"
+        f"TARGET_DRIVER scst_local {{\n{TARGET}}}\n"
+    )
+    drivers = load(str(path)).drivers
+    assert [driver.name for driver in drivers.values()] == ["nbd", "aoe", "scst_local"]
+    order = [driver.name for driver in starting_order(drivers.values())]
+    assert order == ["aoe", "nbd", "scst_local"]

@@ -15,13 +15,24 @@ from typing import Any
 
 import pytest
 
+from bridges.exchange import Request
+from bridges.local.client import LocalClient
+from scsi_backend.t10.status import Status
 from tests.bridges.aoe.wired import Client
 from tests.interop.netns import Network, veth_network, wait_until
+from tests.scsi_backend import cdbs
 
 _CONF = """\
 HANDLER vdisk_nullio {{
     DEVICE disk0 {{
         size_mb 1
+    }}
+}}
+TARGET_DRIVER scst_local {{
+    socket {folder}/local.sock
+    TARGET local {{
+        LUN 0 disk0
+        enabled 1
     }}
 }}
 TARGET_DRIVER aoe {{
@@ -52,8 +63,10 @@ class _Site:
     def start(self, extra: str = "") -> subprocess.Popen[bytes]:
         """Start a daemon; it has ended if it is not ready."""
         conf, log = self.folder / "scst.conf", self.folder / "log"
-        interface = self.network.target.interface
-        conf.write_text(_CONF.format(interface=interface, state=self.state.parent, extra=extra))
+        interface, state = self.network.target.interface, self.state.parent
+        conf.write_text(
+            _CONF.format(folder=self.folder, interface=interface, state=state, extra=extra)
+        )
         program = Path(sys.executable).with_name("scst-bridge")
         with log.open("wb") as stderr:
             command = self.network.target.command(str(program), "serve", str(conf))
@@ -91,6 +104,13 @@ class _Site:
 
         return self._run(exchange)
 
+    def read_locally(self) -> int:
+        """Read a block through the local door; return the SCSI status."""
+        with LocalClient.connect(str(self.folder / "local.sock"), "local") as client:
+            client.execute(Request(cdbs.TEST_UNIT_READY))
+            data = memoryview(bytearray(512))
+            return client.execute(Request(cdbs.block(cdbs.READ, 10, 0, 1), data_in=data)).status
+
     def _run(self, scenario: Callable[[Client], Coroutine[Any, Any, bytes]]) -> bytes:
         client = Client(self.network.client, self.network.target.mac)
         try:
@@ -123,6 +143,19 @@ def test_all_three_lists_survive(site: _Site, is_killed: bool) -> None:
         assert site.ask("00 00 00 00", 2)[: len(mask)] == mask
         reserve = bytes.fromhex(f"00 02 {own} {_ABSENT}")
         assert site.ask("00 00", 3)[: len(reserve)] == reserve
+
+
+def test_a_list_that_was_kept_holds_at_the_other_doors_from_the_start(site: _Site) -> None:
+    own = site.network.client.mac.hex()
+    with site.running():
+        assert site.read_locally() == Status.GOOD
+        site.ask(f"01 01 {own}", 3)
+    for release in (False, True):
+        with site.running():
+            assert site.read_locally() == Status.RESERVATION_CONFLICT
+            if release:
+                site.ask("01 00", 3)
+                assert site.read_locally() == Status.GOOD
 
 
 def test_a_damaged_file_keeps_the_daemon_from_starting(site: _Site) -> None:

@@ -74,3 +74,12 @@ def test_check_refuses_what_clients_ignore(address: tuple[int, int]) -> None:
 def test_each_wildcard_stands_for_its_own_field(shelf: int, slot: int, expected: str) -> None:
     targets = AddressMap({Address(1, 1): "a", Address(1, 2): "b", Address(2, 1): "c"})
     assert "".join(targets.matching(shelf, slot)) == expected
+
+
+def test_targets_come_and_go() -> None:
+    targets = AddressMap({Address(1, 1): "a"})
+    targets.add(Address(1, 2), "b")
+    assert targets.targets == ("a", "b")
+    assert (targets.matching(1, 2), targets.matching(1, 0xFF)) == (("b",), ("a", "b"))
+    targets.remove(Address(1, 1))
+    assert (targets.matching(1, 1), targets.matching(0xFFFF, 0xFF)) == ((), ("b",))

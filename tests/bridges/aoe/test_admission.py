@@ -19,7 +19,7 @@ def test_without_lists_everybody_is_heard_and_nobody_fenced() -> None:
     admission = Admission(AccessList(), TargetState())
     assert _heard(admission) == [_A, _B, _C]
     assert not admission.fences(_A)
-    assert admission.audience() == (_EVERYBODY,)
+    assert admission.audience() is None
 
 
 def test_a_mask_list_shuts_out_the_others() -> None:
@@ -48,7 +48,7 @@ def test_where_all_who_are_allowed_are_denied_nobody_is_told() -> None:
 
 def test_who_is_denied_hears_a_broadcast_and_gets_no_answer() -> None:
     admission = Admission(AccessList(deny=frozenset((_A,))), TargetState())
-    assert admission.audience() == (_EVERYBODY,)
+    assert admission.audience() is None
     assert _heard(admission) == [_B, _C]
 
 

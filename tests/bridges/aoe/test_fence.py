@@ -110,3 +110,10 @@ def test_a_fence_may_be_put_up_when_another_is_passed() -> None:
     scene.fences.wait(lambda: scene.put_up("next", *host.so_far()))
     write.end()
     assert scene.passed == ["next"]
+
+
+def test_everything_includes_what_no_fence_waits_for() -> None:
+    outstanding = Outstanding()
+    commands = outstanding.begin()
+    harmless = outstanding.begin(is_harmless=True)
+    assert [each for each in outstanding.all() if each.count] == [commands, harmless]

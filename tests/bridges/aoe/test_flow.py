@@ -38,7 +38,7 @@ def test_a_flow_has_the_nexus_and_the_beginning_of_replies() -> None:
     assert flow is not None
     assert flow.prefix == unhex(f"{REPLY} 00")
     assert flow.initiator is bench.target.initiator(bytes.fromhex(CLIENT_MAC))
-    assert flow.order is bench.target.order
+    assert flow.order is flow.initiator.disk.order
 
 
 @pytest.mark.parametrize(

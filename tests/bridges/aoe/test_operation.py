@@ -161,24 +161,25 @@ def test_a_backend_that_stays_busy_is_given_up() -> None:
     assert bench.port.take() == [ata_reply("40 04 01 41 070000000000 0000")]
 
 
-def test_a_reservation_conflict_is_an_aoe_error_with_the_argument_as_it_came() -> None:
+def test_a_reservation_conflict_fails_at_once() -> None:
     bench = Bench()
-    bench.log_in()
-    bench.lun.answers[Opcode.READ_16] = [(Status.RESERVATION_CONFLICT, None)]
-    header = "020000000002 020000000001 88a2 1c 06 0001 01"
-    assert bench.exchange(read_ext(7, 1)) == [
-        ata_reply("40 00 01 24 070000000000 0000", header=header)
-    ]
-
-
-def test_a_reservation_conflict_fails_at_once_if_that_is_wanted() -> None:
-    bench = Bench(policy=Policy(reservation_conflict=ReservationConflict.ATA))
     bench.log_in()
     bench.lun.answers[Opcode.READ_16] = [(Status.RESERVATION_CONFLICT, None)]
     bench.lun.answers[Opcode.START_STOP_UNIT] = [(Status.RESERVATION_CONFLICT, None)]
     assert bench.exchange(read_ext(7, 1)) == [ata_reply("40 04 01 41 070000000000 0000")]
     assert bench.exchange(ata("00 00 00 e0 000000000000 0000")) == [
         ata_reply("00 04 00 41 000000000000 0000")
+    ]
+
+
+def test_a_reservation_conflict_is_an_aoe_error_if_that_is_wanted() -> None:
+    bench = Bench(policy=Policy(reservation_conflict=ReservationConflict.AOE))
+    bench.log_in()
+    bench.lun.answers[Opcode.READ_16] = [(Status.RESERVATION_CONFLICT, None)]
+    header = "020000000002 020000000001 88a2 1c 06 0001 01"
+    # The argument is as it came.
+    assert bench.exchange(read_ext(7, 1)) == [
+        ata_reply("40 00 01 24 070000000000 0000", header=header)
     ]
 
 

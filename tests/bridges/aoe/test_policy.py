@@ -13,7 +13,7 @@ def test_defaults() -> None:
             access=AccessList(),
             in_band_editing=True,
             write_cache_control=False,
-            reservation_conflict=ReservationConflict.AOE,
+            reservation_conflict=ReservationConflict.ATA,
             idle_timeout_s=600,
         )
         == DEFAULT_POLICY
@@ -21,4 +21,4 @@ def test_defaults() -> None:
 
 
 def test_a_reservation_conflict_has_two_answers() -> None:
-    assert [str(each) for each in ReservationConflict] == ["aoe", "ata"]
+    assert [str(each) for each in ReservationConflict] == ["ata", "aoe"]

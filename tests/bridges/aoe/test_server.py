@@ -126,10 +126,13 @@ def test_stop_waits_for_commands_under_way_and_their_replies(
     run(scenario())
 
 
-def test_a_server_can_be_started_again(network: Network, run: Run, serve: Serve) -> None:
+def test_a_server_that_has_stopped_lets_another_serve_the_same_disk(
+    network: Network, run: Run, serve: Serve
+) -> None:
     async def scenario() -> None:
         vdisk = filled_disk()
-        async with serve(network, {(1, 1): scsi_target(disk(vdisk))}) as (server, client):
+        target = scsi_target(disk(vdisk))
+        async with serve(network, {(1, 1): target}) as (server, client):
             await client.receive()
             vdisk.immediate_bytes = NOT_NOW
             vdisk.is_held = True
@@ -139,8 +142,8 @@ def test_a_server_can_be_started_again(network: Network, run: Run, serve: Serve)
             await server.stop()
             await server.stop()
             await client.receive()
-            with network.target.entered():
-                server.start()
+        assert target.sessions == ()
+        async with serve(network, {(1, 1): target}) as (_, client):
             announcement = await client.receive()
             vdisk.is_held = False
             await overload(vdisk, client)

@@ -7,8 +7,8 @@ import pytest
 
 from bridges.aoe.address import Address
 from bridges.aoe.policy import Policy
-from bridges.aoe.sessions import AoeTargetError
 from bridges.aoe.target import AoeTarget
+from bridges.aoe.views import AoeTargetError
 from scsi_backend.servers.disk import disk
 from scsi_backend.target.initiator_pattern import Host
 from scsi_backend.target.lun_map import LunEntry
@@ -171,9 +171,11 @@ def test_blocks_of_4096_bytes_are_refused() -> None:
         AoeTarget(Address(1, 1), target, ManualClock())
 
 
-def test_a_target_without_a_lun_to_serve_is_refused() -> None:
-    with pytest.raises(AoeTargetError, match=r"e1\.1: LUNs \[\]: expected LUN 0"):
-        AoeTarget(Address(1, 1), Target("aoe", "e1.1", 1), ManualClock())
+def test_a_target_with_luns_of_which_none_is_the_one_to_serve_is_refused() -> None:
+    target, entry = Target("aoe", "e1.1", 1), LunEntry(disk(FaultyVdisk()))
+    target.configure(luns={1: entry, 2: entry})
+    with pytest.raises(AoeTargetError, match=r"e1\.1: LUNs \[1, 2\]: expected LUN 0"):
+        AoeTarget(Address(1, 1), target, ManualClock())
 
 
 def test_sessions_end_with_the_last_port() -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from scsi_backend.servers.turn import Turn
+from scsi_backend.servers.turn import Turn, take_all
 
 
 def test_the_others_wait_in_their_order() -> None:
@@ -40,3 +41,19 @@ def test_any_number_may_leave_at_once() -> None:
     assert len(begun) == 1
     turn.leave()
     assert len(begun) == 10_001
+
+
+def test_all_turns_are_had_at_once_and_given_up_together() -> None:
+    turns = Turn(), Turn()
+    leaves: list[Callable[[], None]] = []
+    turns[1].take(lambda result: None)
+    take_all(turns, leaves.append)
+    take_all((), leaves.append)
+    # Whoever asks for none has them.
+    assert len(leaves) == 1
+    turns[1].leave()
+    assert len(leaves) == 2
+    take_all(turns, leaves.append)
+    assert len(leaves) == 2
+    leaves[1]()
+    assert len(leaves) == 3
