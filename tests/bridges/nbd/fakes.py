@@ -221,7 +221,7 @@ def join_lun(lun: OpenLun) -> OpenLun:
 
 def _log_in(unit: RecordingUnit, target: Target, initiator: str) -> OpenLun:
     clock = ManualClock()
-    client = LunClient(target.open_session(initiator).nexuses[0], clock)
+    client = LunClient(target.open_session(initiator), 0, clock)
     outcomes: list[object] = []
     client.open(outcomes.append)
     assert outcomes == [None]
