@@ -26,6 +26,7 @@ from bridges.tls_handshake import Secured, TlsHandshake
 from bridges.transport import Certificate, PlainTransport, SendFirstError, Transport
 from bridges.watch import Watch
 from scsi_backend.io.sgv import SgvCache
+from scsi_backend.target.initiator_pattern import Host
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _MAX_PIECES = 64
 
 
 class Stream:
-    """Owns the transport, what was received, and the replies."""
+    """Owns the transport, what was received, and the replies; ``host`` is a network peer's."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Stream:
         peer: str,
         spinner: Spinner | None = None,
         *,
+        host: Host | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self._loop = loop
@@ -64,7 +66,7 @@ class Stream:
         # TLS takes the descriptor over; it stays the same.
         self._watch = Watch(loop, sock.fileno(), self._readable, self._writable)
         self._on_closed = on_closed
-        self.peer = peer
+        self.peer, self.host = peer, host
         # Another name than the peer's where it has proved, or said, who it is.
         self.initiator = peer
         self._spinner = spinner
