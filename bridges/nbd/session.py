@@ -45,7 +45,6 @@ class TransmissionSession(Uncommon):
         negotiated: Negotiated,
     ) -> None:
         super().__init__(connection, client, negotiated)
-        self._submit = client.nexus.submit
         self._shift = client.info.block_size_bytes.bit_length() - 1
         self._mask = client.info.block_size_bytes - 1
         self._sgv = sgv

@@ -287,6 +287,22 @@ def test_a_lun_that_is_replaced_during_the_look_is_followed_to_its_last_device(
     assert house.client.info.block_count == 512
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_a_lun_that_is_replaced_while_it_is_opened_is_opened(house: House, steps: int) -> None:
+    client = LunClient(house.target.open_session("another"), 0, house.clock)
+    outcomes: list[ScsiError | None] = []
+    house.a.is_held = True
+    client.open(outcomes.append)
+    for _ in range(steps):
+        if house.a.held:
+            house.a.release()
+    was_open = bool(outcomes)
+    house.map(house.b)
+    house.a.release_all()
+    assert outcomes == [None]
+    assert client.info.block_count == (1024 if was_open else 2048)
+
+
 @pytest.mark.parametrize("steps", range(1, 26))
 def test_a_lun_that_is_lost_during_the_look_is_lost(house: House, steps: int) -> None:
     house.b.is_held = True
@@ -366,6 +382,7 @@ def test_a_lun_that_never_stays_is_given_up(house: House) -> None:
     house.c.answer(MODE_SENSE_10, elsewhere(house.b))
     house.map(house.b)
     assert house.read()[0] == LOST
+    assert house.changes == [], "no look came to its end on one device"
     for lun in (house.b, house.c):
         lun.answer(MODE_SENSE_10, [])
     assert house.read()[0] == GOOD

@@ -131,6 +131,11 @@ class MemoryConnection:
         self.peer = "test"
         self.send_file_from_bytes: int | None = None
         self.rest = b""
+        self.has_ended = False
+
+    def end(self) -> None:
+        """See ``session.Connection``."""
+        self.has_ended = True
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """See ``session.Connection``."""
