@@ -45,10 +45,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """Whose session it is, and with whom."""
+    """Whose session it is, and with whom: another target may have that one's name by now."""
 
-    driver: str
-    target: str
+    target: Target
     initiator_name: str
     host: Host | None
 
@@ -74,7 +73,7 @@ class InitiatorPool:
         no such LUN, ScsiError where the LUN cannot be read. ``host`` is where the initiator comes
         from, if from a network.
         """
-        key = _Key(target.driver, target.name, initiator_name, host)
+        key = _Key(target, initiator_name, host)
         shared = self._shared.get(key)
         if shared is None:
             try:

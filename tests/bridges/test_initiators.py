@@ -73,7 +73,7 @@ def test_different_initiators_have_sessions_of_their_own(
     assert [session.initiator_name for session in lun.target.sessions] == ["10.0.0.1", "10.0.0.2"]
 
 
-@pytest.mark.parametrize(("driver", "name"), [("nbd", "other"), ("aoe", "disk")])
+@pytest.mark.parametrize(("driver", "name"), [("nbd", "other"), ("aoe", "disk"), ("nbd", "disk")])
 def test_different_targets_have_sessions_of_their_own(
     pool: InitiatorPool, lun: FaultyLun, driver: str, name: str
 ) -> None:
