@@ -17,6 +17,7 @@ from bridges.nbd.replies import REPLIES
 from bridges.nbd.requests import Refusal
 from bridges.nbd.wire import Command, Error
 from bridges.recovery import ScsiError
+from scsi_backend.io.located import FileRange
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Connection(Protocol):
         """Queue a reply reserved in ``out``."""
 
     def commit_with_file(
-        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+        self, chunk: Chunk, start: int, end: int, where: FileRange, length_bytes: int
     ) -> None:
         """Queue a reply reserved in ``out``, and bytes of a file behind it."""
 

@@ -207,9 +207,7 @@ class TransmissionSession(Uncommon):
         chunk = self._out.chunk
         self._put_read_header(chunk.view, start, io.cookie, io.offset, io.length_bytes)
         self.open_requests -= 1
-        self._connection.commit_with_file(
-            chunk, start, start + head, where.fd, where.offset_bytes, io.length_bytes
-        )
+        self._connection.commit_with_file(chunk, start, start + head, where, io.length_bytes)
 
     def _send_zeros(self, io: LongRead) -> None:
         form = self._form

@@ -17,6 +17,7 @@ from bridges.buffers import Chunk, Outgoing
 from bridges.lun_client import LunClient
 from bridges.nbd.session import TransmissionSession
 from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvBuffer
 from scsi_backend.servers.command import Command, Execute
 from scsi_backend.servers.disk import DISK_COMMANDS
@@ -142,11 +143,11 @@ class MemoryConnection:
         self.out.commit(chunk, start, end)
 
     def commit_with_file(
-        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+        self, chunk: Chunk, start: int, end: int, where: FileRange, length_bytes: int
     ) -> None:
         """See ``session.Connection``; the bytes are read at once."""
         self.commit(chunk, start, end)
-        self.put(os.pread(fd, length_bytes, offset_bytes))
+        self.put(os.pread(where.fd, length_bytes, where.offset_bytes))
 
     def put(self, data: bytes) -> None:
         """See ``session.Connection``."""
