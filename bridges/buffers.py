@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
+from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvBuffer, SgvCache
 
 CHUNK_BYTES = 256 << 10
@@ -57,13 +58,21 @@ class _Segment:
 class FileSegment:
     """Committed bytes that are to be sent from a file, and what they count for until then."""
 
-    __slots__ = ("end", "fd", "share_bytes", "start")
+    __slots__ = ("descriptor", "end", "fd", "share_bytes", "start")
 
-    def __init__(self, fd: int, start: int, end: int) -> None:
-        self.fd = fd
-        self.start = start
-        self.end = end
-        self.share_bytes = end - start >> _FILE_SHIFT
+    def __init__(self, where: FileRange, length_bytes: int) -> None:
+        self.fd = where.fd
+        self.descriptor = where.descriptor
+        self.start = where.offset_bytes
+        self.end = self.start + length_bytes
+        self.share_bytes = length_bytes >> _FILE_SHIFT
+        if self.descriptor is not None:
+            self.descriptor.hold()
+
+    def let_go(self) -> None:
+        """All of it has left, or nothing more is to."""
+        if self.descriptor is not None:
+            self.descriptor.release()
 
 
 class Outgoing:
@@ -132,10 +141,10 @@ class Outgoing:
             self._segments.append(self._last)
         self.queued_bytes += end - start
 
-    def commit_file(self, fd: int, offset_bytes: int, length_bytes: int) -> None:
+    def commit_file(self, where: FileRange, length_bytes: int) -> None:
         """Queue bytes of a file behind what is queued."""
         self._last = None
-        segment = FileSegment(fd, offset_bytes, offset_bytes + length_bytes)
+        segment = FileSegment(where, length_bytes)
         self._segments.append(segment)
         self.queued_bytes += length_bytes
         self.used_bytes += segment.share_bytes
@@ -168,6 +177,7 @@ class Outgoing:
             self._segments.popleft()
             if isinstance(segment, FileSegment):
                 self.used_bytes -= segment.share_bytes
+                segment.let_go()
                 continue
             if segment is self._last:
                 self._last = None
@@ -187,7 +197,9 @@ class Outgoing:
     def close(self) -> None:
         """Let go of everything that was not sent."""
         for segment in self._segments:
-            if not isinstance(segment, FileSegment):
+            if isinstance(segment, FileSegment):
+                segment.let_go()
+            else:
                 segment.chunk.release(segment.replies)
         self._segments.clear()
         self._retired.clear()

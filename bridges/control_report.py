@@ -50,18 +50,11 @@ def _report(status: Status) -> RenderableType:
             str(device.block_size_bytes),
             _access(device.is_read_only),
         )
-    targets = _table("Targets", "driver", "target", ">LUN", "device", "access", "enabled")
-    for target in status.targets:
-        name, enabled = _text(target.name), "yes" if target.is_enabled else "no"
-        for lun in target.luns:
-            access = _access(lun.is_read_only)
-            targets.add_row(target.driver, name, str(lun.lun), _text(lun.device), access, enabled)
-        if not target.luns:
-            targets.add_row(target.driver, name, "", "", "", enabled)
     footer = f"SGV cache: {_size(status.sgv_idle_bytes)} idle; process {status.pid}"
     tables = (
         devices,
-        targets,
+        _targets(status),
+        *_groups(status),
         _sessions(status),
         *_listeners(status),
         *_interfaces(status),
@@ -71,11 +64,38 @@ def _report(status: Status) -> RenderableType:
     return Group(*tables, Text(footer))
 
 
+def _targets(status: Status) -> Table:
+    table = _table("Targets", "driver", "target", "group", ">LUN", "device", "access", "enabled")
+    for target in status.targets:
+        name, enabled = _text(target.name), "yes" if target.is_enabled else "no"
+        maps = [("", target.luns), *((group.name, group.luns) for group in target.groups)]
+        for group, luns in maps:
+            place = (target.driver, name, _text(group))
+            for lun in luns:
+                access = _access(lun.is_read_only)
+                table.add_row(*place, str(lun.lun), _text(lun.device), access, enabled)
+            if not luns:
+                table.add_row(*place, "", "", "", enabled)
+    return table
+
+
+def _groups(status: Status) -> Iterable[RenderableType]:
+    if not any(target.groups for target in status.targets):
+        return
+    table = _table("Groups", "driver", "target", "group", "initiators")
+    for target in status.targets:
+        for group in target.groups:
+            names = (_text(target.name), _text(group.name), _text(" ".join(group.initiators)))
+            table.add_row(target.driver, *names)
+    yield table
+
+
 def _sessions(status: Status) -> Table:
-    table = _table("Sessions", "driver", "target", "initiator", ">connections")
+    table = _table("Sessions", "driver", "target", "group", "initiator", "host", ">connections")
     for session in status.sessions:
         known = "" if session.connections is None else str(session.connections)
-        table.add_row(session.driver, _text(session.target), _text(session.initiator), known)
+        names = (session.target, session.group or "", session.initiator, session.host or "")
+        table.add_row(session.driver, *map(_text, names), known)
     return table
 
 

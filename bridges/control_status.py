@@ -21,6 +21,8 @@ from bridges.nbd import exports, uri
 from bridges.stream_server import Entrance, StreamServer
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.device_group import TargetGroup
+from scsi_backend.target.initiator_group import group_of
+from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target
 
 _WILDCARDS = ("0.0.0.0", "::")
@@ -41,20 +43,29 @@ class DeviceStatus(_Record):
 
 
 class LunStatus(_Record):
-    """A LUN of a target."""
+    """A LUN of a target or of a group."""
 
     lun: int
     device: str
     is_read_only: bool
 
 
+class GroupStatus(_Record):
+    """A security group: the patterns of whom it is for, and the LUNs that these have."""
+
+    name: str
+    initiators: tuple[str, ...]
+    luns: tuple[LunStatus, ...]
+
+
 class TargetStatus(_Record):
-    """A target with its LUNs."""
+    """A target, the LUNs of who is in no group, and the groups in the order of their matching."""
 
     driver: str
     name: str
     is_enabled: bool
     luns: tuple[LunStatus, ...]
+    groups: tuple[GroupStatus, ...] = ()
 
 
 class GroupTargetStatus(_Record):
@@ -84,16 +95,22 @@ class DeviceGroupStatus(_Record):
 
 
 class SessionStatus(_Record):
-    """An initiator that is logged in; ``connections`` is None where they are not known apart."""
+    """An initiator that is logged in; ``connections`` is None where they are not known apart.
+
+    ``host`` is where it comes from, if from a network; ``group`` is whose LUNs it has, None for
+    those of the target.
+    """
 
     driver: str
     target: str
     initiator: str
     connections: int | None
+    host: str | None = None
+    group: str | None = None
 
 
 class ListenerStatus(_Record):
-    """One way in; ``uris`` has one for each NBD export."""
+    """One way in; ``uris`` has one for each NBD export, whoever has it."""
 
     driver: str
     address: str
@@ -180,16 +197,28 @@ def _devices(backend: Backend, handlers: Mapping[str, str]) -> Iterator[DeviceSt
 
 def _targets(backend: Backend) -> Iterator[TargetStatus]:
     for target in backend.targets:
-        luns = tuple(
-            LunStatus(
-                lun=lun,
-                device=entry.unit.name,
-                is_read_only=entry.is_read_only or entry.unit.vdisk.is_read_only,
-            )
-            for lun, entry in sorted(target.luns.items())
-        )
         yield TargetStatus(
-            driver=target.driver, name=target.name, is_enabled=target.is_enabled, luns=luns
+            driver=target.driver,
+            name=target.name,
+            is_enabled=target.is_enabled,
+            luns=tuple(_luns(target.luns)),
+            groups=tuple(
+                GroupStatus(
+                    name=group.name,
+                    initiators=tuple(pattern.text for pattern in group.patterns),
+                    luns=tuple(_luns(group.luns)),
+                )
+                for group in target.groups.values()
+            ),
+        )
+
+
+def _luns(luns: Mapping[int, LunEntry]) -> Iterator[LunStatus]:
+    for lun, entry in sorted(luns.items()):
+        yield LunStatus(
+            lun=lun,
+            device=entry.unit.name,
+            is_read_only=entry.is_read_only or entry.unit.vdisk.is_read_only,
         )
 
 
@@ -233,11 +262,14 @@ def _sessions(
         who = (target.driver, session.initiator_name)
         # An initiator that is logged in to several targets may come by any of its connections.
         is_known = logins[who] == 1 and who in peers
+        group = group_of(target.groups.values(), session.initiator_name, session.host)
         yield SessionStatus(
             driver=target.driver,
             target=target.name,
             initiator=session.initiator_name,
             connections=peers[who] if is_known else None,
+            host=None if session.host is None else str(session.host),
+            group=None if group is None else group.name,
         )
 
 
@@ -248,7 +280,9 @@ def _listeners(
         exports.export_name(target, lun)
         for target in backend.targets_of(exports.DRIVER)
         if target.is_enabled
-        for lun in sorted(target.luns)
+        for lun in sorted(
+            {*target.luns, *(n for each in target.groups.values() for n in each.luns)}
+        )
     ]
     for driver, each in servers.items():
         for server in each:
@@ -262,6 +296,11 @@ def _listeners(
                     max_connections=entrance.listen.max_connections,
                     uris=tuple(_uris(entrance, names)) if has_uris else (),
                 )
+
+
+def _lun_numbers(target: Target) -> set[int]:
+    """The LUNs that anybody has."""
+    return {*target.luns}.union(*(group.luns for group in target.groups.values()))
 
 
 def _interfaces(servers: Iterable[object]) -> Iterator[InterfaceStatus]:

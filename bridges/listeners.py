@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bridges import access
+from scsi_backend.target.initiator_pattern import Host
 
 _log = logging.getLogger(__name__)
 
@@ -238,7 +239,13 @@ def peer_name(sock: socket.socket) -> str:
         return f"unix:uid={access.peer_process(sock)[1]}"
     if sock.family == socket.AF_VSOCK:
         return f"vsock:cid={sock.getpeername()[0]}"
-    return str(access.host_of(sock.getpeername()[0]))
+    return str(peer_host(sock))
+
+
+def peer_host(sock: socket.socket) -> Host | None:
+    """Where the other end is, if it comes from a network; raises OSError if it is gone."""
+    is_internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+    return access.host_of(sock.getpeername()[0]) if is_internet else None
 
 
 class Listener:

@@ -25,7 +25,9 @@ from bridges.stream_session import PeerError, Session
 from bridges.tls_handshake import Secured, TlsHandshake
 from bridges.transport import Certificate, PlainTransport, SendFirstError, Transport
 from bridges.watch import Watch
+from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvCache
+from scsi_backend.target.initiator_pattern import Host
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ _MAX_PIECES = 64
 
 
 class Stream:
-    """Owns the transport, what was received, and the replies."""
+    """Owns the transport, what was received, and the replies; ``host`` is a network peer's."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Stream:
         peer: str,
         spinner: Spinner | None = None,
         *,
+        host: Host | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self._loop = loop
@@ -64,7 +67,7 @@ class Stream:
         # TLS takes the descriptor over; it stays the same.
         self._watch = Watch(loop, sock.fileno(), self._readable, self._writable)
         self._on_closed = on_closed
-        self.peer = peer
+        self.peer, self.host = peer, host
         # Another name than the peer's where it has proved, or said, who it is.
         self.initiator = peer
         self._spinner = spinner
@@ -82,8 +85,7 @@ class Stream:
         self._must_send_first = False
         self._turn_scheduled = False
         self._is_ending = False
-        self._is_closed = False
-        self._is_finished = False
+        self._is_closed = self._is_finished = False
         self._linger: asyncio.TimerHandle | None = None
         # The handshake that is to begin once everything is sent, or has begun.
         self._tls: TlsHandshake | None = None
@@ -148,11 +150,11 @@ class Stream:
         return self._transport.send_file_from_bytes
 
     def commit_with_file(
-        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+        self, chunk: Chunk, start: int, end: int, where: FileRange, length_bytes: int
     ) -> None:
         """Queue a reply that was reserved in ``out``, and bytes of a file behind it."""
         self.out.commit(chunk, start, end)
-        self.out.commit_file(fd, offset_bytes, length_bytes)
+        self.out.commit_file(where, length_bytes)
         if not self._is_in_batch:
             self.schedule_flush()
         elif self.out.queued_bytes >= _SEND_EARLY_BYTES and not self._watch.is_writing:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from bridges.listen import Listen
-from bridges.listeners import Address, Listener, peer_name
+from bridges.listeners import Address, Listener, peer_host, peer_name
 from bridges.sparing_log import SparingLog
 from bridges.spin import Spinner
 from bridges.stream import Stream
@@ -180,7 +180,7 @@ class StreamServer:
         """Begin to serve a connection, or close it; tell which."""
         listen = gate.listen
         try:
-            name = self._name_peer(sock)
+            name, host = self._name_peer(sock), peer_host(sock)
             refusal = self._refusal(gate, sock)
         except OSError:
             # The peer has gone already.
@@ -197,6 +197,7 @@ class StreamServer:
             self._closed,
             name,
             self._spinner,
+            host=host,
             max_pending_bytes=listen.connection_memory_bytes,
         )
         connection = self._connect(stream, listen)

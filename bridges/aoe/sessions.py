@@ -225,7 +225,9 @@ class Sessions:
         return initiator
 
     def _begin(self, mac: bytes, session: Session, nexus: ItlNexus) -> Initiator:
-        client, disk = LunClient(nexus, self._clock), self._disks.of(nexus.unit)
+        # What is under way stays with its disk; what comes later gets another client.
+        client = LunClient(session, nexus.lun, self._clock, follows=False)
+        disk = self._disks.of(nexus.unit)
         initiator = self._by_mac[mac] = Initiator(mac, session, nexus, disk, self._terms)
 
         def take_info() -> None:

@@ -31,25 +31,26 @@ class HelloError(Exception):
         self.text = text
 
 
-def find_target(targets: Sequence[Target], name: str) -> tuple[Target, int]:
-    """Return the target that a client named, and the LUN if it named a device.
+def find_target(targets: Sequence[Target], name: str, initiator: str) -> tuple[Target, int]:
+    """Return the target that an initiator named, and the LUN if it named a device.
 
-    A target's name wins over a device's; a device is looked for in the enabled targets, in their
-    order. The empty name is the only enabled target. Raises HelloError.
+    A target's name wins over a device's; a device is looked for where the initiator has LUNs, in
+    the targets' order. The empty name is the only target where it has any. Raises HelloError.
     """
-    enabled = [target for target in targets if target.is_enabled]
+    open_to_it = [(target, luns) for target in targets if (luns := target.luns_of(initiator))]
     if not name:
-        if len(enabled) == 1:
-            return enabled[0], 0
-        names = ", ".join(target.name for target in enabled) or "none"
+        if len(open_to_it) == 1:
+            return open_to_it[0][0], 0
+        names = ", ".join(target.name for target, _ in open_to_it) or "none"
         raise HelloError(
-            HelloStatus.NO_SUCH_TARGET, f"no target named; enabled targets are: {names}"
+            HelloStatus.NO_SUCH_TARGET,
+            f"no target named; targets with LUNs for {initiator} are: {names}",
         )
     for target in targets:
         if target.name == name:
             return target, 0
-    for target in enabled:
-        for lun, entry in sorted(target.luns.items()):
+    for target, luns in open_to_it:
+        for lun, entry in sorted(luns.items()):
             if entry.unit.name == name:
                 return target, lun
     raise HelloError(
@@ -116,8 +117,8 @@ class Hello:
                 f"versions {request.lowest_version} to {request.highest_version}:"
                 f" this server speaks {wire.VERSION} to {wire.SHARED_VERSION}",
             )
-        target, lun = find_target(self._targets(), request.name)
         name = initiator_name(self._user, request.label)
+        target, lun = find_target(self._targets(), request.name, name)
         try:
             session = target.open_session(name)
         except TargetError as error:

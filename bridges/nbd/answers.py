@@ -17,6 +17,7 @@ from bridges.nbd.replies import REPLIES
 from bridges.nbd.requests import Refusal
 from bridges.nbd.wire import Command, Error
 from bridges.recovery import ScsiError
+from scsi_backend.io.located import FileRange
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +45,15 @@ class Connection(Protocol):
         """Queue a reply reserved in ``out``."""
 
     def commit_with_file(
-        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+        self, chunk: Chunk, start: int, end: int, where: FileRange, length_bytes: int
     ) -> None:
         """Queue a reply reserved in ``out``, and bytes of a file behind it."""
 
     def put(self, data: bytes) -> None:
         """Queue a short reply."""
+
+    def end(self) -> None:
+        """Take no more requests; close when those under way are answered."""
 
 
 class Answers:
@@ -64,6 +68,7 @@ class Answers:
         self._success_bytes = self._form.success_bytes
         self._put_success = self._form.put_success
         self.open_requests = 0
+        self._is_ending = False
 
     def _succeed(self, cookie: int, offset: int) -> None:
         """Reply without data to a request that is done."""
@@ -95,7 +100,19 @@ class Answers:
         """Reply to a request whose command failed for good."""
         # A reply that has too little data is no error of the table's.
         error = error_of(failure.reply, command) or Error.EIO
+        if self._client.is_barred:
+            # Requests made for one block size are nothing for the other: the client has to leave,
+            # and may come back to learn the new one.
+            error = Error.ESHUTDOWN
+            self._end()
         text = str(failure)
         name = self._client.nexus.unit.name
         self._client.failures.log(f"{self._connection.peer}: {name}: {text}: {error.name}")
         self._reply(self._form.failure(cookie, offset, error, text, error_offset))
+
+    def _end(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            text = "closing: the LUN leads to a device with blocks of another size"
+            _log.warning("%s: %s", self._connection.peer, text)
+            self._connection.end()

@@ -38,7 +38,8 @@ _ROWS = (
     _Row(SenseKey.ILLEGAL_REQUEST, 0x27, _ANY, Error.EPERM),
     _Row(SenseKey.ILLEGAL_REQUEST, 0x20, 0x02, Error.EPERM),
     _Row(SenseKey.ILLEGAL_REQUEST, 0x74, _ANY, Error.EPERM),
-    # The LUN is gone: nothing is wrong with the request.
+    # The LUN is gone: nothing is wrong with the request, and the LUN may come back. ESHUTDOWN
+    # would have the client leave for good.
     _Row(SenseKey.ILLEGAL_REQUEST, 0x25, _ANY, Error.EIO),
     _Row(SenseKey.ILLEGAL_REQUEST, _ANY, _ANY, Error.EINVAL),
     _Row(SenseKey.VOLUME_OVERFLOW, _ANY, _ANY, Error.ENOSPC),

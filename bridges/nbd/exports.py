@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""NBD exports: the LUNs of the nbd driver's targets, by name.
+"""NBD exports: the LUNs that an initiator has at the nbd driver's targets, by name.
 
 An export is named after its target for LUN 0, and ``TARGET/N`` for LUN N. The empty name, which
-clients send that were given none, means the only target where there is but one.
+clients send that were given none, means the only target where there is but one. A target where an
+initiator has no LUNs does not exist for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bridges.initiators import InitiatorPool, Lease
 from bridges.lun import LunInfo
@@ -15,6 +16,7 @@ from bridges.nbd.offer import Export, ExportError
 from bridges.nbd.wire import OptionReply
 from bridges.recovery import ScsiError
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.initiator_pattern import Host
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
 
@@ -43,23 +45,29 @@ class LunExport:
 
 
 class LunExports:
-    """What one initiator can open; implements ``offer.Exports``."""
+    """What one initiator can open; implements ``offer.Exports``.
 
-    def __init__(self, backend: Backend, pool: InitiatorPool, initiator_name: str) -> None:
+    ``host`` is where it comes from, if from a network.
+    """
+
+    def __init__(
+        self, backend: Backend, pool: InitiatorPool, initiator_name: str, host: Host | None = None
+    ) -> None:
         self._backend = backend
         self._pool = pool
         self._initiator_name = initiator_name
+        self._host = host
 
     def names(self) -> Iterator[tuple[str, str]]:
         """See ``offer.Exports``."""
-        for target in self._enabled():
-            for lun, entry in sorted(target.luns.items()):
+        for target, luns in self._targets():
+            for lun, entry in sorted(luns.items()):
                 yield export_name(target, lun), _description(entry)
 
     def canonical_name(self, name: str) -> str | ExportError:
         """See ``offer.Exports``."""
         found = self._find(name)
-        return found if isinstance(found, ExportError) else export_name(*found)
+        return found if isinstance(found, ExportError) else export_name(*found[:2])
 
     def open(self, name: str, done: Callable[[Export | ExportError], None]) -> None:
         """See ``offer.Exports``."""
@@ -67,8 +75,8 @@ class LunExports:
         if isinstance(found, ExportError):
             done(found)
             return
-        target, lun = found
-        description = _description(target.luns[lun])
+        target, lun, entry = found
+        description = _description(entry)
 
         def opened(outcome: Lease | ScsiError | TargetError) -> None:
             if isinstance(outcome, Lease):
@@ -76,18 +84,21 @@ class LunExports:
             else:
                 done(ExportError(OptionReply.ERR_UNKNOWN, str(outcome)))
 
-        self._pool.acquire(target, self._initiator_name, lun, opened)
+        self._pool.acquire(target, self._initiator_name, lun, opened, self._host)
 
-    def _enabled(self) -> list[Target]:
-        return [target for target in self._backend.targets_of(DRIVER) if target.is_enabled]
+    def _targets(self) -> list[tuple[Target, Mapping[int, LunEntry]]]:
+        """The targets that the initiator can log in to, and its LUNs there."""
+        targets = self._backend.targets_of(DRIVER)
+        found = ((each, each.luns_of(self._initiator_name, self._host)) for each in targets)
+        return [(target, luns) for target, luns in found if luns]
 
-    def _find(self, name: str) -> tuple[Target, int] | ExportError:
-        targets = self._enabled()
-        wanted = targets[0].name if not name and len(targets) == 1 else name
-        for target in targets:
-            for lun in target.luns:
+    def _find(self, name: str) -> tuple[Target, int, LunEntry] | ExportError:
+        targets = self._targets()
+        wanted = targets[0][0].name if not name and len(targets) == 1 else name
+        for target, luns in targets:
+            for lun, entry in luns.items():
                 if export_name(target, lun) == wanted:
-                    return target, lun
+                    return target, lun, entry
         quoted = name[:_QUOTED_CHARACTERS]
         return ExportError(OptionReply.ERR_UNKNOWN, f"no export named '{quoted}'")
 

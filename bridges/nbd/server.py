@@ -73,7 +73,7 @@ class _Connection:
         self._stream = stream
         self._credentials = credentials
         self._handshake = Handshake(
-            LunExports(backend, pool, stream.peer),
+            LunExports(backend, pool, stream.peer, stream.host),
             stream.put,
             self._transmit,
             stream.handle_again,
@@ -107,7 +107,8 @@ class _Connection:
         name = stream.peer if certificate is None else initiator_name(certificate)
         _log.info("%s: TLS as initiator %s", stream.peer, name)
         stream.initiator = name
-        self._handshake.secured(LunExports(self._backend, self._pool, name))
+        exports = LunExports(self._backend, self._pool, name, stream.host)
+        self._handshake.secured(exports)
 
     def _transmit(self, export: Export, negotiated: Negotiated) -> None:
         assert isinstance(export, LunExport)

@@ -45,7 +45,6 @@ class TransmissionSession(Uncommon):
         negotiated: Negotiated,
     ) -> None:
         super().__init__(connection, client, negotiated)
-        self._submit = client.nexus.submit
         self._shift = client.info.block_size_bytes.bit_length() - 1
         self._mask = client.info.block_size_bytes - 1
         self._sgv = sgv
@@ -208,9 +207,7 @@ class TransmissionSession(Uncommon):
         chunk = self._out.chunk
         self._put_read_header(chunk.view, start, io.cookie, io.offset, io.length_bytes)
         self.open_requests -= 1
-        self._connection.commit_with_file(
-            chunk, start, start + head, where.fd, where.offset_bytes, io.length_bytes
-        )
+        self._connection.commit_with_file(chunk, start, start + head, where, io.length_bytes)
 
     def _send_zeros(self, io: LongRead) -> None:
         form = self._form

@@ -192,6 +192,11 @@ def _transfer_limit(info: LunInfo) -> int:
     return info.limits.max_transfer or _UINT32_MAX
 
 
+def ready() -> Exchange[None]:
+    """Have a LUN say whether it is there, and whether it has changed."""
+    succeed((yield Request(cdb.TEST_UNIT_READY)))
+
+
 def flush(info: LunInfo) -> Exchange[None]:
     """FLUSH: SYNCHRONIZE CACHE of everything."""
     yield from _synchronize_cache(info, 0, 0)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The requests of an NBD session that are no plain READ or WRITE, and those that are wrong.
 
-What is in order becomes an exchange; what is not is refused, and its payload dropped.
+What is in order becomes an exchange; what is not is refused, and its payload dropped. Both are
+judged by what the LUN is, so that one that may have become another is asked before.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ _MAX_STATUS_PAYLOAD_BYTES = wire.BLOCK_STATUS_PAYLOAD.size + 4 * 1024
 # A plain number: ``~`` of an IntFlag knows only the bits that have names.
 _PAYLOAD_LEN = int(CommandFlag.PAYLOAD_LEN)
 _PAST_END = Refusal(Error.EINVAL, "BLOCK_STATUS: past the end")
+_UNSTEADY = Refusal(Error.EIO, "BLOCK_STATUS: the LUN changes all the time")
+# A range whose LUN changes while its extents are being looked for is asked for so often.
+_MAX_STATUS_TRIES = 4
 _NOT_FAST = Refusal(Error.ENOTSUP, "WRITE_ZEROES: not faster here than writing")
 
 
@@ -61,6 +65,7 @@ class Uncommon(Answers):
         super().__init__(connection, client, negotiated)
         self._negotiated = negotiated
         self._limits = PlainLimits.of(client.info, is_extended=self._form.is_extended)
+        self._submit = client.nexus.submit
         self._skip_bytes = 0
         self._skip_reply: tuple[Request, Refusal | None] | None = None
         self._has_noted_partial_blocks = False
@@ -71,6 +76,7 @@ class Uncommon(Answers):
         info = self._client.info
         if self._limits.info is not info:
             self._limits = PlainLimits.of(info, is_extended=self._form.is_extended)
+            self._submit = self._client.nexus.submit
         return self._limits
 
     def _uncommon(self, info: LunInfo, request: Request, behind: memoryview) -> int | None:
@@ -87,23 +93,41 @@ class Uncommon(Answers):
         has_payload = kind == Command.WRITE
         if self._form.is_extended and flags & _PAYLOAD_LEN:
             if kind == Command.BLOCK_STATUS and length <= _MAX_STATUS_PAYLOAD_BYTES:
-                return self._filtered_status(info, request, behind)
+                return self._filtered_status(request, behind)
             flags &= ~_PAYLOAD_LEN
             if not has_payload:
                 text = f"command {kind} takes no payload of {length} bytes"
                 return self._begin_skip(request, Refusal(Error.EINVAL, text), behind)
+        if not has_payload:
+            self.open_requests += 1
+            self._after_asking(partial(self._carry_out, request, flags))
+            return 0
         refusal = check(info, self._negotiated, flags, kind, offset, length)
-        if has_payload:
-            return -1 if refusal is None and length else self._begin_skip(request, refusal, behind)
-        self.open_requests += 1
+        if refusal is not None and not self._client.is_current:
+            # If the LUN takes its time to answer, it is the next WRITE that is better judged.
+            self._after_asking(lambda failure: None)
+            refusal = check(self._client.info, self._negotiated, flags, kind, offset, length)
+        return -1 if refusal is None and length else self._begin_skip(request, refusal, behind)
+
+    def _after_asking(self, begin: Callable[[ScsiError | None], None]) -> None:
+        """Begin what depends on what the LUN is, with what it failed with if it does not answer."""
+        if self._client.is_current:
+            begin(None)
+        else:
+            self._client.run(translate.ready(), begin)
+
+    def _carry_out(self, request: Request, flags: int, failure: ScsiError | None) -> None:
+        _, kind, cookie, offset, length = request
+        refusal = check(self._client.info, self._negotiated, flags, kind, offset, length)
         if refusal is not None:
-            self._refuse(request.cookie, offset, refusal)
+            self._refuse(cookie, offset, refusal)
+        elif failure is not None:
+            self._fail(Command(kind), cookie, offset, failure)
         elif length == 0 and kind != Command.FLUSH:
             # proto.md leaves the result open; nothing to do succeeds.
             self._end_empty(request)
         else:
             self._start(Command(kind), request)
-        return 0
 
     def _end_empty(self, request: Request) -> None:
         form = self._form
@@ -301,29 +325,44 @@ class Uncommon(Answers):
                 size,
             )
 
-    def _filtered_status(self, info: LunInfo, request: Request, behind: memoryview) -> int | None:
+    def _filtered_status(self, request: Request, behind: memoryview) -> int | None:
         """BLOCK_STATUS with a payload that says how far and in which contexts."""
         payload_bytes = request.length
         if len(behind) < payload_bytes:
             return None
         self.open_requests += 1
-        flags = request.flags & ~_PAYLOAD_LEN
-        payload = behind[:payload_bytes]
-        wanted = status_filter(info, self._negotiated, flags, request.offset, payload)
+        payload = memoryview(bytes(behind[:payload_bytes]))
+        self._after_asking(partial(self._filter_status, request, payload))
+        return payload_bytes
+
+    def _filter_status(
+        self, request: Request, payload: memoryview, failure: ScsiError | None
+    ) -> None:
+        flags, _, cookie, offset, _ = request
+        info = self._client.info
+        wanted = status_filter(info, self._negotiated, flags & ~_PAYLOAD_LEN, offset, payload)
         if isinstance(wanted, Refusal):
-            self._refuse(request.cookie, request.offset, wanted)
+            self._refuse(cookie, offset, wanted)
+        elif failure is not None:
+            self._fail(Command.BLOCK_STATUS, cookie, offset, failure)
         elif wanted.contexts:
             self._status(request, wanted.length_bytes, wanted.contexts)
         else:
             self._end_empty(request)
-        return payload_bytes
 
-    def _status(self, request: Request, length: int, contexts: Sequence[int]) -> None:
+    def _status(
+        self,
+        request: Request,
+        length: int,
+        contexts: Sequence[int],
+        tries_left: int = _MAX_STATUS_TRIES,
+    ) -> None:
         """Tell the extents of a range; there is but one context, base:allocation."""
         form = self._form
         assert is_structured(form), "contexts are selected after structured replies"
         cookie, offset = request.cookie, request.offset
-        if offset >= self._client.info.size_bytes:
+        info = self._client.info
+        if offset >= info.size_bytes:
             # It has become smaller since the check; "at least one" extent must be told.
             self._refuse(cookie, offset, _PAST_END)
             return
@@ -335,12 +374,18 @@ class Uncommon(Answers):
 
         def ended(outcome: list[tuple[int, ExtentFlag]] | ScsiError) -> None:
             connection.held_bytes -= limit * _EXTENT_BYTES
-            if isinstance(outcome, ScsiError):
+            if self._client.info is not info:
+                # What is zeros on the one device may be anything on the other.
+                if tries_left:
+                    self._status(request, length, contexts, tries_left - 1)
+                else:
+                    self._refuse(cookie, offset, _UNSTEADY)
+            elif isinstance(outcome, ScsiError):
                 self._fail(Command.BLOCK_STATUS, cookie, offset, outcome)
             else:
                 self._reply(form.block_status(cookie, offset, context, outcome))
 
-        self._client.run(extents(self._client.info, offset, length, limit), ended)
+        self._client.run(extents(info, offset, length, limit), ended)
 
 
 def is_structured(form: Replies) -> TypeGuard[StructuredOnly]:

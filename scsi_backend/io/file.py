@@ -17,7 +17,7 @@ from typing import Final
 from scsi_backend.io import direct, syscalls
 from scsi_backend.io.engine import Done, Engine
 from scsi_backend.io.group_commit import GroupCommit
-from scsi_backend.io.located import ZEROS, FileRange, Located
+from scsi_backend.io.located import ZEROS, FileRange, Located, SharedDescriptor
 from scsi_backend.io.scatter import Buffer
 from scsi_backend.io.sgv import PAGE_BYTES
 
@@ -34,6 +34,7 @@ class BackingFile:
 
     def __init__(self, fd: int, engine: Engine) -> None:
         self.fd = fd
+        self._descriptor = SharedDescriptor(fd)
         self._engine = engine
         self._commit = GroupCommit(fd, engine)
         self.read_now: Transfer
@@ -82,7 +83,7 @@ class BackingFile:
         except OSError:
             # Whatever it is, the read itself will tell.
             return None
-        return FileRange(self.fd, offset_bytes)
+        return FileRange(self.fd, offset_bytes, self._descriptor)
 
     def find_hole(self, offset_bytes: int, length_bytes: int, done: Done) -> bool:
         """Ask the file system whether it stores nothing in a range, off the caller's thread.
@@ -176,8 +177,11 @@ class BackingFile:
         self._engine.call(measure, done)
 
     def close(self) -> None:
-        """Close the descriptor; the engine must be idle for this file."""
-        os.close(self.fd)
+        """Close the descriptor; the engine must be idle for this file.
+
+        It lasts until what was located in the file has been sent.
+        """
+        self._descriptor.release()
 
 
 def _immediate_transfers(fd: int, is_in_memory: bool) -> tuple[Transfer, Transfer]:

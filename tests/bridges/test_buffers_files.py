@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 
 import pytest
 
 from bridges.buffers import CHUNK_BYTES, FileSegment, Outgoing
+from scsi_backend.io.located import FileRange, SharedDescriptor
 from tests.bridges.sgv import CountingSgv
 from tests.bridges.test_buffers import commit, queued
 
@@ -27,7 +30,7 @@ def where(file: FileSegment | None) -> tuple[int, int, int] | None:
 
 def commit_with_file(out: Outgoing, header: bytes, offset: int, length: int) -> None:
     commit(out, header)
-    out.commit_file(FD, offset, length)
+    out.commit_file(FileRange(FD, offset), length)
 
 
 def is_unused(out: Outgoing, sgv: CountingSgv) -> bool:
@@ -79,7 +82,7 @@ def test_piece_limit_holds_before_a_file(sgv: CountingSgv, limit: int) -> None:
         start = out.reserve(2)
         out.chunk.view[start : start + 1] = data
         out.commit(out.chunk, start, start + 1)
-    out.commit_file(FD, 0, 10)
+    out.commit_file(FileRange(FD, 0), 10)
     commit(out, b"c")
     assert queued(out, limit) == [b"a", b"b"][:limit]
 
@@ -109,8 +112,8 @@ def test_one_count_may_cover_memory_and_files(sgv: CountingSgv) -> None:
 
 def test_files_side_by_side_stay_apart(sgv: CountingSgv) -> None:
     out = Outgoing(sgv)
-    out.commit_file(FD, 0, 10)
-    out.commit_file(FD + 1, 10, 10)
+    out.commit_file(FileRange(FD, 0), 10)
+    out.commit_file(FileRange(FD + 1, 10), 10)
     assert where(out.file) == (FD, 0, 10)
     out.sent(10)
     assert where(out.file) == (FD + 1, 10, 20)
@@ -118,8 +121,8 @@ def test_files_side_by_side_stay_apart(sgv: CountingSgv) -> None:
 
 def test_files_count_until_they_are_sent_and_for_an_eighth(sgv: CountingSgv) -> None:
     out = Outgoing(sgv)
-    out.commit_file(FD, 0, 8 * MIB)
-    out.commit_file(FD, 0, 16 * MIB)
+    out.commit_file(FileRange(FD, 0), 8 * MIB)
+    out.commit_file(FileRange(FD, 0), 16 * MIB)
     assert (out.queued_bytes, out.used_bytes) == (24 * MIB, 3 * MIB)
     assert sgv.in_use_bytes == CHUNK_BYTES
     out.sent(8 * MIB - 1)
@@ -134,7 +137,7 @@ def test_a_reservation_given_up_while_a_file_is_queued_counts_until_all_is_sent(
     sgv: CountingSgv,
 ) -> None:
     out = Outgoing(sgv)
-    out.commit_file(FD, 0, 80)
+    out.commit_file(FileRange(FD, 0), 80)
     out.reserve(1000)
     out.cancel(out.chunk)
     assert where(out.file) == (FD, 0, 80)
@@ -156,7 +159,7 @@ def test_a_reservation_of_an_older_chunk_given_up_behind_a_file(sgv: CountingSgv
     out = Outgoing(sgv)
     out.reserve(1000)
     older = out.chunk
-    out.commit_file(FD, 0, 80)
+    out.commit_file(FileRange(FD, 0), 80)
     commit(out, b"b" * CHUNK_BYTES)
     assert (out.used_bytes, len(sgv.in_use)) == (1000 + 10 + CHUNK_BYTES, 2)
     out.cancel(older)
@@ -190,7 +193,7 @@ def test_any_mixture_leaves_in_its_order_and_whole(sgv: CountingSgv, seed: int) 
         offset = chooser.randrange(MIB - length)
         data = content[offset : offset + length]
         if kind == 0:
-            out.commit_file(FD, offset, length)
+            out.commit_file(FileRange(FD, offset), length)
             expected.extend(data)
         elif kind == 1:
             commit(out, data)
@@ -222,3 +225,33 @@ def test_any_mixture_leaves_in_its_order_and_whole(sgv: CountingSgv, seed: int) 
         send()
     assert received == expected
     assert is_unused(out, sgv)
+
+
+def test_a_descriptor_is_open_until_its_bytes_have_left(sgv: CountingSgv) -> None:
+    out = Outgoing(sgv)
+    with tempfile.TemporaryFile() as file:
+        descriptor = SharedDescriptor(os.dup(file.fileno()))
+    where = FileRange(descriptor.fd, 0, descriptor)
+    for _ in range(2):
+        out.commit_file(where, 100)
+    descriptor.release()
+    for sent in (100, 60):
+        out.sent(sent)
+        os.fstat(descriptor.fd)
+    out.sent(40)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor.fd)
+
+
+def test_a_descriptor_is_let_go_of_when_its_bytes_are_not_wanted_any_more(
+    sgv: CountingSgv,
+) -> None:
+    out = Outgoing(sgv)
+    with tempfile.TemporaryFile() as file:
+        descriptor = SharedDescriptor(os.dup(file.fileno()))
+    out.commit_file(FileRange(descriptor.fd, 0, descriptor), 100)
+    descriptor.release()
+    os.fstat(descriptor.fd)
+    out.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor.fd)

@@ -19,6 +19,7 @@ from bridges.control_reservations import (
 from bridges.control_status import (
     DeviceGroupStatus,
     DeviceStatus,
+    GroupStatus,
     GroupTargetStatus,
     InterfaceStatus,
     KernelDiskStatus,
@@ -49,10 +50,35 @@ STATUS = Status(
             is_enabled=True,
             luns=(LunStatus(lun=7, device="[red]d", is_read_only=False),),
         ),
+        TargetStatus(
+            driver="nbd",
+            name="many",
+            is_enabled=True,
+            luns=(),
+            groups=(
+                GroupStatus(
+                    name="[b]vms",
+                    initiators=("10.0.0.0/8", "tls:CN=[i]*"),
+                    luns=(
+                        LunStatus(lun=0, device="e", is_read_only=True),
+                        LunStatus(lun=1, device="f", is_read_only=False),
+                    ),
+                ),
+                GroupStatus(name="none", initiators=("*",), luns=()),
+            ),
+        ),
         TargetStatus(driver="aoe", name="e1.1", is_enabled=False, luns=()),
     ),
     sessions=(
         SessionStatus(driver="nbd", target="disk", initiator="192.0.2.1", connections=12),
+        SessionStatus(
+            driver="nbd",
+            target="many",
+            initiator="tls:CN=a",
+            connections=1,
+            host="10.0.0.1",
+            group="[b]vms",
+        ),
         SessionStatus(driver="aoe", target="e1.1", initiator="02:00:00:00:00:01", connections=None),
     ),
     listeners=(
@@ -137,6 +163,13 @@ def test_everything_is_shown_and_names_are_no_markup() -> None:
         "[red]d vdisk_fileio 1.5 GiB 4096 read-only",
         "nbd disk 7 [red]d read-write yes",
         "aoe e1.1 no",
+        "nbd many yes",
+        "nbd many [b]vms 0 e read-only yes",
+        "nbd many [b]vms 1 f read-write yes",
+        "nbd many none yes",
+        "nbd many [b]vms 10.0.0.0/8 tls:CN=[i]*",
+        "nbd many none *",
+        "nbd many [b]vms tls:CN=a 10.0.0.1 1",
         "nbd disk 192.0.2.1 12",
         "aoe e1.1 02:00:00:00:00:01",
         "nbd unix:/s require 3 100",
@@ -162,6 +195,14 @@ def test_there_is_no_table_without_rows_of_what_is_seldom_there(name: str, title
     none = STATUS.model_copy(update={name: ()})
     print_report(none, Console(file=out, width=80, color_system=None))
     assert title not in out.getvalue()
+
+
+def test_there_is_no_table_of_groups_without_any() -> None:
+    for targets, is_shown in ((STATUS.targets, True), (STATUS.targets[:1], False)):
+        out = io.StringIO()
+        some = STATUS.model_copy(update={"targets": targets})
+        print_report(some, Console(file=out, width=80, color_system=None))
+        assert ("\nGroups" in out.getvalue()) is is_shown
 
 
 def test_there_is_no_table_of_device_groups_without_any() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -16,6 +17,7 @@ from bridges.aoe.target import AoeTarget
 from bridges.control_status import (
     DeviceGroupStatus,
     DeviceStatus,
+    GroupStatus,
     GroupTargetStatus,
     InterfaceStatus,
     KernelDiskStatus,
@@ -38,7 +40,10 @@ from scsi_backend.io.sgv import SgvCache
 from scsi_backend.t10.alua import AccessState
 from scsi_backend.target.backend import Backend
 from scsi_backend.target.device_group import RemotePort, TargetGroup
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import LunEntry
+from scsi_backend.target.target import TargetError
 from tests.bridges.aoe.bench import ManualClock
 from tests.bridges.local.tcmu.serving import House
 from tests.bridges.local.tcmu.serving import run as run_house
@@ -63,6 +68,12 @@ def backend() -> Iterator[Backend]:
     made.add_target("scst_local", "local").add_lun(0, LunEntry(disk))
     yield made
     made.close()
+
+
+def group(name: str, patterns: str, luns: dict[int, LunEntry]) -> InitiatorGroup:
+    """A group of some patterns."""
+    parsed = tuple(InitiatorPattern.parse(each) for each in patterns.split())
+    return InitiatorGroup(name, parsed, luns)
 
 
 def server_at(*listens: Listen) -> StreamServer:
@@ -190,6 +201,39 @@ def test_a_wildcard_context_id_is_told_by_the_hosts_own(backend: Backend) -> Non
 
 def test_a_connection_that_was_passed_has_no_uri(backend: Backend) -> None:
     assert uris_of(backend, Listen(Address(inherited="stdio"))) == ()
+
+
+def test_exports_of_groups_have_a_uri_once_each(backend: Backend) -> None:
+    target = backend.target("nbd", "t x")
+    entry = target.luns[0]
+    luns: tuple[dict[int, LunEntry], ...] = ({0: entry, 2: entry}, {2: entry, 7: entry, 9: entry})
+    target.configure(groups=[group(f"g{n}", "*", each) for n, each in enumerate(luns)])
+    uris = uris_of(backend, Listen(Address("::1", 1)))
+    assert [each.rpartition("t%20x")[2] for each in uris] == ["", "/2", "/7", "/9"]
+    target.configure(luns={})
+    uris = uris_of(backend, Listen(Address("::1", 1)))
+    assert [each.rpartition("t%20x")[2] for each in uris] == ["", "/2", "/7", "/9"]
+
+
+def test_groups_are_told_in_their_order_and_who_is_in_them(backend: Backend) -> None:
+    target = backend.target("nbd", "t x")
+    entry = target.luns[0]
+    groups = [group("z", "10.0.0.0/8 tls:*", {3: entry}), group("a", "ANY*", {})]
+    target.configure(groups=groups)
+    target.open_session("anybody", ip_address("10.9.9.9"))
+    target.open_session("nobody", ip_address("::1"))
+    with pytest.raises(TargetError):
+        target.open_session("anybody")
+    status = status_of(backend, HANDLERS, {})
+    luns = (LunStatus(lun=3, device="d", is_read_only=True),)
+    assert status.targets[0].groups == (
+        GroupStatus(name="z", initiators=("10.0.0.0/8", "tls:*"), luns=luns),
+        GroupStatus(name="a", initiators=("ANY*",), luns=()),
+    )
+    assert [each.groups for each in status.targets[1:]] == [(), ()]
+    found = [(each.initiator, each.host, each.group) for each in status.sessions]
+    assert found == [("anybody", "10.9.9.9", "z"), ("nobody", "::1", None)]
+    assert Status.model_validate_json(status.model_dump_json()) == status
 
 
 def test_other_drivers_have_no_uris(backend: Backend) -> None:

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from itertools import repeat
 
 import pytest
 
 from bridges.initiators import InitiatorPool, Lease
 from bridges.recovery import ScsiError
+from scsi_backend.servers.disk import disk
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target, TargetError
 from tests.bridges.faulty_lun import FaultyLun, ManualClock, check_condition, sense
+from tests.scsi_backend.fakes import FaultyVdisk
 
 TEST_UNIT_READY = 0x00
 Outcomes = list[Lease | ScsiError | TargetError]
@@ -27,10 +32,12 @@ def pool() -> InitiatorPool:
     return InitiatorPool(ManualClock())
 
 
-def acquire(pool: InitiatorPool, target: Target, name: str, number: int = 0) -> Lease:
+def acquire(
+    pool: InitiatorPool, target: Target, name: str, number: int = 0, host: str | None = None
+) -> Lease:
     """Acquire a LUN that is there and answers at once."""
     outcomes: Outcomes = []
-    pool.acquire(target, name, number, outcomes.append)
+    pool.acquire(target, name, number, outcomes.append, IPv4Address(host) if host else None)
     (lease,) = outcomes
     assert isinstance(lease, Lease)
     return lease
@@ -66,7 +73,7 @@ def test_different_initiators_have_sessions_of_their_own(
     assert [session.initiator_name for session in lun.target.sessions] == ["10.0.0.1", "10.0.0.2"]
 
 
-@pytest.mark.parametrize(("driver", "name"), [("nbd", "other"), ("aoe", "disk")])
+@pytest.mark.parametrize(("driver", "name"), [("nbd", "other"), ("aoe", "disk"), ("nbd", "disk")])
 def test_different_targets_have_sessions_of_their_own(
     pool: InitiatorPool, lun: FaultyLun, driver: str, name: str
 ) -> None:
@@ -138,7 +145,10 @@ def test_a_missing_lun_is_refused_and_leaves_no_session(
     pool: InitiatorPool, lun: FaultyLun
 ) -> None:
     error = refused(pool, lun.target, "10.0.0.1", 5)
-    assert (type(error), str(error)) == (TargetError, "target disk has no LUN 5")
+    assert (type(error), str(error)) == (
+        TargetError,
+        "target disk has no LUN 5 for initiator 10.0.0.1",
+    )
     assert not lun.target.sessions
 
 
@@ -178,4 +188,75 @@ def test_a_slow_lun_is_waited_for(pool: InitiatorPool, lun: FaultyLun) -> None:
     first.close()
     assert len(lun.target.sessions) == 1
     second.close()
+    assert not lun.target.sessions
+
+
+def group(pattern: str, luns: dict[int, LunEntry]) -> InitiatorGroup:
+    """A group for one pattern."""
+    return InitiatorGroup("g", (InitiatorPattern.parse(pattern),), luns)
+
+
+def disk_of(blocks: int, block_size_bytes: int = 512) -> LunEntry:
+    """A LUN that leads to a disk of its own."""
+    vdisk = FaultyVdisk(blocks, block_size_bytes)
+    return LunEntry(disk(vdisk))
+
+
+def test_an_initiator_has_a_session_from_each_of_its_hosts(
+    pool: InitiatorPool, lun: FaultyLun
+) -> None:
+    lun.target.configure(groups=[group("10.0.0.0/8", {0: disk_of(50)})])
+    leases = [
+        acquire(pool, lun.target, "tls:CN=a", host=host)
+        for host in ("10.0.0.1", "10.0.0.2", "192.0.2.1", "10.0.0.1")
+    ]
+    assert [lease.client.info.block_count for lease in leases] == [50, 50, 1024, 50]
+    assert leases[0].client is leases[3].client
+    assert [str(session.host) for session in lun.target.sessions] == [
+        "10.0.0.1",
+        "10.0.0.2",
+        "192.0.2.1",
+    ]
+
+
+def test_an_initiator_without_luns_is_refused(pool: InitiatorPool, lun: FaultyLun) -> None:
+    lun.target.configure(groups=[group("10.0.0.1", {})])
+    error = refused(pool, lun.target, "10.0.0.1")
+    assert str(error) == "target disk has no LUNs for initiator 10.0.0.1"
+    assert not lun.target.sessions
+
+
+def test_who_comes_later_shares_what_a_lun_has_become(pool: InitiatorPool, lun: FaultyLun) -> None:
+    first = acquire(pool, lun.target, "10.0.0.1")
+    lun.target.configure(luns={0: disk_of(50)})
+    assert first.client.info.block_count == 1024
+    second = acquire(pool, lun.target, "10.0.0.1")
+    assert second.client is first.client
+    assert first.client.info.block_count == 50
+
+
+def test_a_lun_that_was_lost_is_missing_for_who_comes_later(
+    pool: InitiatorPool, lun: FaultyLun
+) -> None:
+    first = acquire(pool, lun.target, "10.0.0.1")
+    lun.target.configure(luns={})
+    assert "has no LUN 0" in str(refused(pool, lun.target, "10.0.0.1"))
+    assert len(lun.target.sessions) == 1
+    first.close()
+    assert not lun.target.sessions
+
+
+def test_other_blocks_are_for_who_comes_later_only(pool: InitiatorPool, lun: FaultyLun) -> None:
+    first = acquire(pool, lun.target, "10.0.0.1")
+    lun.target.configure(luns={0: disk_of(50, 4096)})
+    second = acquire(pool, lun.target, "10.0.0.1")
+    third = acquire(pool, lun.target, "10.0.0.1")
+    assert second.client is third.client
+    assert second.client is not first.client
+    assert (first.client.is_barred, second.client.is_barred) == (True, False)
+    assert first.client.info.block_size_bytes == 512
+    assert second.client.info.block_size_bytes == 4096
+    for lease in (first, second, third):
+        assert len(lun.target.sessions) == 1
+        lease.close()
     assert not lun.target.sessions

@@ -16,12 +16,13 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from bridges.listeners import Address, Listener, peer_name, remove_stale_socket
+from bridges.listeners import Address, Listener, peer_host, peer_name, remove_stale_socket
 
 DEADLINE_S = 20
 DEFAULT_PORT = 10809
@@ -330,6 +331,7 @@ def test_the_peer_of_a_unix_socket_is_its_user(closing: ExitStack) -> None:
     for sock in socket.socketpair():
         closing.enter_context(sock)
         assert peer_name(sock) == f"unix:uid={os.getuid()}"
+        assert peer_host(sock) is None
 
 
 def test_the_peer_of_a_tcp_connection_is_its_host(closing: ExitStack) -> None:
@@ -354,17 +356,22 @@ class NamedPeer:
 
 
 @pytest.mark.parametrize(
-    ("family", "name", "expected"),
+    ("family", "name", "expected", "network"),
     [
-        (socket.AF_VSOCK, (3, 1024), "vsock:cid=3"),
-        (socket.AF_INET6, ("::ffff:192.0.2.7", 1024, 0, 0), "192.0.2.7"),
-        (socket.AF_INET6, ("fe80::1%eth0", 1024, 0, 2), "fe80::1%eth0"),
+        (socket.AF_VSOCK, (3, 1024), "vsock:cid=3", None),
+        (socket.AF_INET, ("192.0.2.7", 1024), "192.0.2.7", "192.0.2.0/24"),
+        (socket.AF_INET6, ("::ffff:192.0.2.7", 1024, 0, 0), "192.0.2.7", "192.0.2.0/24"),
+        (socket.AF_INET6, ("fe80::1%eth0", 1024, 0, 2), "fe80::1%eth0", "fe80::/64"),
     ],
 )
-def test_peers_have_one_name_each(
-    family: socket.AddressFamily, name: tuple[object, ...], expected: str
+def test_peers_have_one_name_each_and_those_of_a_network_a_host(
+    family: socket.AddressFamily, name: tuple[object, ...], expected: str, network: str | None
 ) -> None:
-    assert peer_name(cast(socket.socket, NamedPeer(family, name))) == expected
+    sock = cast(socket.socket, NamedPeer(family, name))
+    assert peer_name(sock) == expected
+    host = peer_host(sock)
+    assert (host is None) is (network is None)
+    assert host is None or network is None or host in ip_network(network)
 
 
 @pytest.mark.parametrize("word", ["127.0.0.1:0", "unix:{}/s", "unix:{}/a b"])
@@ -385,6 +392,8 @@ def test_the_peer_of_a_connection_that_is_gone_has_no_name(closing: ExitStack) -
     sock = closing.enter_context(socket.socket())
     with pytest.raises(OSError, match="not connected"):
         peer_name(sock)
+    with pytest.raises(OSError, match="not connected"):
+        peer_host(sock)
 
 
 class Doorman:

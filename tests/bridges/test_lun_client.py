@@ -43,8 +43,9 @@ class Setup:
         self.content = self.vdisk.fill()
         self.lun = FaultyLun(self.vdisk)
         self.clock = ManualClock()
-        self.nexus = self.lun.target.open_session("initiator").nexuses[0]
-        self.client = LunClient(self.nexus, self.clock)
+        self.session = self.lun.target.open_session("initiator")
+        self.nexus = self.session.nexuses[0]
+        self.client = LunClient(self.session, 0, self.clock)
         self.events: list[str] = []
         self.client.on_change = lambda: self.events.append("change")
         self.opened: list[ScsiError | None] = []
@@ -415,7 +416,7 @@ def test_an_exchange_may_go_on_after_a_failure() -> None:
 
 def test_what_changed_while_a_port_had_no_access_is_learnt_when_it_has() -> None:
     ports = TwoPorts()
-    client = LunClient(ports.first.session.nexuses[0], ManualClock())
+    client = LunClient(ports.first.session, 0, ManualClock())
     client.open(lambda error: None)
     outcomes: list[Reply] = []
 

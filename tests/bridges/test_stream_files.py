@@ -21,6 +21,7 @@ import uvloop
 from bridges import stream as stream_module
 from bridges.stream import MAX_PENDING_BYTES, Stream
 from bridges.transport import PlainTransport
+from scsi_backend.io.located import FileRange
 from tests.bridges.certificates import contexts
 from tests.bridges.echo import LENGTH, Echo, Rig, message
 from tests.bridges.sgv import CountingSgv
@@ -58,7 +59,7 @@ class Sender(Echo):
             start = out.reserve(LENGTH.size)
             LENGTH.pack_into(out.chunk.view, start, length)
             end = start + LENGTH.size
-            self.stream.commit_with_file(out.chunk, start, end, self.fd, offset, length)
+            self.stream.commit_with_file(out.chunk, start, end, FileRange(self.fd, offset), length)
         return position
 
 
@@ -194,7 +195,7 @@ class TestOrder:
         out = rig.stream.out
         start = out.reserve(4)
         out.chunk.view[start : start + 4] = b"head"
-        rig.stream.commit_with_file(out.chunk, start, start + 4, file, 10, 100_000)
+        rig.stream.commit_with_file(out.chunk, start, start + 4, FileRange(file, 10), 100_000)
         rig.exchange(b"", b"head" + CONTENT[10:100_010])
 
     def test_several_streams_send_from_one_file(self, sending: Sending) -> None:

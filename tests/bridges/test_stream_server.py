@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import socket
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,22 @@ def test_stop_ends_idle_connections(tmp_path: Path) -> None:
         assert rig.sessions[0].has_ended
         assert rig.server.connections == 0
         writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_knows_the_host_of_who_comes_by_a_network(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        rig = Rig(tmp_path / "s", Listen(Address("127.0.0.1", 0)))
+        _, local = await rig.client()
+        await rig.until_connected(1)
+        address = rig.server.addresses[1]
+        _, remote = await asyncio.open_connection(address.host, address.port)
+        await rig.until_connected(2)
+        assert [each.stream.host for each in rig.sessions] == [None, IPv4Address("127.0.0.1")]
+        await rig.server.stop()
+        for writer in (local, remote):
+            writer.close()
 
     asyncio.run(scenario())
 

@@ -267,9 +267,10 @@ def test_status_names_initiators_by_their_certificates(tools: Tools, site: Site)
     status = (program(), "status", "--json", "--control", str(site.process.control))
     with _held_open(site.uri("require", site.alice())), _held_open(site.uri("on")):
         report = tools.run_json(*status)
+    where = {"driver": "nbd", "target": "t", "host": "127.0.0.1", "group": None}
     assert report["sessions"] == [
-        {"driver": "nbd", "target": "t", "initiator": "tls:CN=alice", "connections": 1},
-        {"driver": "nbd", "target": "t", "initiator": "127.0.0.1", "connections": 1},
+        {**where, "initiator": "tls:CN=alice", "connections": 1},
+        {**where, "initiator": "127.0.0.1", "connections": 1},
     ]
     listeners = [(each["tls"], each["uris"][0].partition(":")[0]) for each in report["listeners"]]
     assert listeners == [("require", "nbds"), ("on", "nbds"), ("off", "nbd")]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from bridges.local.hello import Hello, HelloError, find_target, initiator_name
@@ -10,6 +12,8 @@ from bridges.local.hello_wire import HelloReply, HelloRequest, HelloStatus
 from bridges.stream_session import PeerError
 from scsi_backend.handlers.vdisk import Vdisk
 from scsi_backend.servers.disk import disk
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import Session
 from scsi_backend.target.target import Target
@@ -37,6 +41,22 @@ TARGETS = [
 ]
 
 
+ME, OTHER = "local:uid=7", "local:uid=8,vm"
+
+
+def group(name: str, pattern: str, luns: dict[int, str]) -> InitiatorGroup:
+    entries = {lun: LunEntry(disk(named(device))) for lun, device in luns.items()}
+    return InitiatorGroup(name, (InitiatorPattern.parse(pattern),), entries)
+
+
+def grouped_targets() -> tuple[Target, Target]:
+    """Two targets, of which one has LUNs of its own for one initiator, and one for the other."""
+    first, second = target("first", {0: "disk0"}), target("second", {0: "disk0"})
+    first.configure(groups=[group("vms", "*,vm", {5: "disk1"})])
+    second.configure(groups=[group("seven", "*uid=7", {3: "disk2"})])
+    return first, second
+
+
 class TestFindTarget:
     @pytest.mark.parametrize(
         ("name", "expected"),
@@ -52,26 +72,54 @@ class TestFindTarget:
         ],
     )
     def test_name_leads_to_a_target_and_a_lun(self, name: str, expected: tuple[str, int]) -> None:
-        found, lun = find_target(TARGETS, name)
+        found, lun = find_target(TARGETS, name, ME)
         assert (found.name, lun) == expected
 
     @pytest.mark.parametrize("name", ["nothing", "hidden", "First", "disk0 "])
     def test_unknown_name_is_no_such_target(self, name: str) -> None:
         with pytest.raises(HelloError, match=f"named '{name}'") as caught:
-            find_target(TARGETS, name)
+            find_target(TARGETS, name, ME)
         assert caught.value.status is HelloStatus.NO_SUCH_TARGET
 
     def test_empty_name_is_the_only_enabled_target(self) -> None:
-        found, lun = find_target(TARGETS[:2], "")
+        found, lun = find_target(TARGETS[:2], "", ME)
         assert (found.name, lun) == ("first", 0)
 
     @pytest.mark.parametrize(
         ("targets", "names"), [(TARGETS, "first, second"), (TARGETS[:1], "none"), ([], "none")]
     )
     def test_empty_name_needs_exactly_one_target(self, targets: list[Target], names: str) -> None:
-        with pytest.raises(HelloError, match=f"enabled targets are: {names}") as caught:
-            find_target(targets, "")
+        expected = f"targets with LUNs for {ME} are: {names}$"
+        with pytest.raises(HelloError, match=expected) as caught:
+            find_target(targets, "", ME)
         assert caught.value.status is HelloStatus.NO_SUCH_TARGET
+
+    def test_device_is_looked_for_where_the_initiator_has_it(self) -> None:
+        first, second = grouped_targets()
+        for name, initiator, expected in (
+            ("disk0", ME, (first, 0)),
+            ("disk0", OTHER, (second, 0)),
+            ("disk1", OTHER, (first, 5)),
+            ("disk2", ME, (second, 3)),
+        ):
+            assert find_target([first, second], name, initiator) == expected
+
+    @pytest.mark.parametrize(("initiator", "name"), [(ME, "disk1"), (OTHER, "disk2")])
+    def test_device_of_others_is_unknown(self, initiator: str, name: str) -> None:
+        with pytest.raises(HelloError, match=f"is named '{name}'"):
+            find_target(grouped_targets(), name, initiator)
+
+    def test_empty_name_is_the_only_target_with_luns_for_the_initiator(self) -> None:
+        first, second = grouped_targets()
+        second.configure(groups=[group("others", OTHER, {})])
+        assert find_target([first, second], "", OTHER) == (first, 0)
+        with pytest.raises(HelloError, match=f"targets with LUNs for {ME} are: first, second"):
+            find_target([first, second], "", ME)
+
+    def test_target_without_luns_for_the_initiator_is_found_to_be_refused(self) -> None:
+        first, second = grouped_targets()
+        second.configure(groups=[group("others", OTHER, {})])
+        assert find_target([first, second], "second", OTHER) == (second, 0)
 
 
 class TestInitiatorName:
@@ -98,10 +146,10 @@ class TestInitiatorName:
 class Client:
     """What a client sees of a hello."""
 
-    def __init__(self) -> None:
+    def __init__(self, targets: Sequence[Target] = TARGETS) -> None:
         self.sent = b""
         self.opened: list[tuple[Session, HelloRequest, int]] = []
-        self.hello = Hello(lambda: TARGETS, "local:uid=7", self._send, self._opened)
+        self.hello = Hello(lambda: targets, "local:uid=7", self._send, self._opened)
 
     def _send(self, data: bytes) -> None:
         self.sent += data
@@ -135,6 +183,25 @@ class TestHello:
         assert session.initiator_name == "local:uid=7,me"
         assert not client.hello.wants_close
         session.close()
+
+    def test_label_decides_which_luns_there_are(self) -> None:
+        targets = grouped_targets()
+        client = Client(targets)
+        client.give(HelloRequest("disk1", "vm").serialize())
+        assert (client.reply.status, client.reply.lun) == (HelloStatus.OK, 5)
+        client.opened[0][0].close()
+        client = Client(targets)
+        client.give(HelloRequest("disk1", "other").serialize())
+        assert client.reply.status == HelloStatus.NO_SUCH_TARGET
+
+    def test_initiator_without_luns_is_told_so(self) -> None:
+        targets = grouped_targets()
+        targets[1].configure(groups=[group("none", "*,vm", {})])
+        client = Client(targets)
+        client.give(HelloRequest("second", "vm").serialize())
+        assert client.reply.status == HelloStatus.REFUSED
+        assert client.reply.text == "target second has no LUNs for initiator local:uid=7,vm"
+        assert client.hello.wants_close
 
     def test_hello_in_pieces_is_waited_for(self) -> None:
         client = Client()

@@ -17,6 +17,7 @@ from bridges.buffers import Chunk, Outgoing
 from bridges.lun_client import LunClient
 from bridges.nbd.session import TransmissionSession
 from scsi_backend.handlers.vdisk import Vdisk
+from scsi_backend.io.located import FileRange
 from scsi_backend.io.sgv import SgvBuffer
 from scsi_backend.servers.command import Command, Execute
 from scsi_backend.servers.disk import DISK_COMMANDS
@@ -131,17 +132,22 @@ class MemoryConnection:
         self.peer = "test"
         self.send_file_from_bytes: int | None = None
         self.rest = b""
+        self.has_ended = False
+
+    def end(self) -> None:
+        """See ``session.Connection``."""
+        self.has_ended = True
 
     def commit(self, chunk: Chunk, start: int, end: int) -> None:
         """See ``session.Connection``."""
         self.out.commit(chunk, start, end)
 
     def commit_with_file(
-        self, chunk: Chunk, start: int, end: int, fd: int, offset_bytes: int, length_bytes: int
+        self, chunk: Chunk, start: int, end: int, where: FileRange, length_bytes: int
     ) -> None:
         """See ``session.Connection``; the bytes are read at once."""
         self.commit(chunk, start, end)
-        self.put(os.pread(fd, length_bytes, offset_bytes))
+        self.put(os.pread(where.fd, length_bytes, where.offset_bytes))
 
     def put(self, data: bytes) -> None:
         """See ``session.Connection``."""
@@ -221,7 +227,7 @@ def join_lun(lun: OpenLun) -> OpenLun:
 
 def _log_in(unit: RecordingUnit, target: Target, initiator: str) -> OpenLun:
     clock = ManualClock()
-    client = LunClient(target.open_session(initiator).nexuses[0], clock)
+    client = LunClient(target.open_session(initiator), 0, clock)
     outcomes: list[object] = []
     client.open(outcomes.append)
     assert outcomes == [None]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -13,6 +14,8 @@ from bridges.nbd.offer import Export, ExportError
 from bridges.nbd.wire import OptionReply
 from scsi_backend.io.engine import SyncEngine
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target
 from tests.bridges.nbd.fakes import BUSY, ManualClock, RecordingUnit, check_condition
@@ -31,6 +34,7 @@ class Site:
         self.pool = InitiatorPool(self.clock)
         self.alice = LunExports(self.backend, self.pool, "alice")
         self.bob = LunExports(self.backend, self.pool, "bob")
+        self.bob_on_net = LunExports(self.backend, self.pool, "bob", ip_address("10.1.2.3"))
 
     def add_target(
         self, name: str, *luns: int, driver: str = "nbd", enabled: bool = True
@@ -207,3 +211,62 @@ def test_opening_again_sees_the_size_of_now(site: Site) -> None:
     assert _blocks(site.alice, "disk") == 50
     assert first.info.block_count == 50
     first.close()
+
+
+def _group(name: str, pattern: str, *luns: int) -> InitiatorGroup:
+    """A group of one pattern whose LUN N has 200 + N blocks."""
+    entries = {lun: LunEntry(RecordingUnit(FaultyVdisk(200 + lun))) for lun in luns}
+    return InitiatorGroup(name, (InitiatorPattern.parse(pattern),), entries)
+
+
+def _names(exports: LunExports) -> list[str]:
+    return [name for name, _ in exports.names()]
+
+
+def test_each_initiator_has_the_exports_of_its_group(site: Site) -> None:
+    first, second = site.add_target("a", 0, 1), site.add_target("b", 0)
+    first.configure(groups=[_group("net", "10.0.0.0/8", 5), _group("bob", "BOB", 0, 3)])
+    second.configure(groups=[_group("others", "!alice")])
+    assert _names(site.alice) == ["a", "a/1", "b"]
+    assert _names(site.bob) == ["a", "a/3"]
+    assert _names(site.bob_on_net) == ["a/5"]
+    assert _blocks(site.alice, "a") == 100
+    assert _blocks(site.bob, "a") == 200
+    assert _blocks(site.bob_on_net, "a/5") == 205
+
+
+@pytest.mark.parametrize("name", ["a/1", "a/5", "b"])
+def test_what_others_have_is_unknown(site: Site, name: str) -> None:
+    first, second = site.add_target("a", 0, 1), site.add_target("b", 0)
+    first.configure(groups=[_group("net", "10.0.0.0/8", 5), _group("bob", "bob", 0)])
+    second.configure(groups=[_group("nothing", "bob")])
+    assert _failure(site.bob, name) == OptionReply.ERR_UNKNOWN
+
+
+def test_the_empty_name_is_the_only_target_where_the_initiator_has_luns(site: Site) -> None:
+    first, second = site.add_target("a", 0), site.add_target("b", 0)
+    first.configure(groups=[_group("bob", "bob")])
+    assert site.bob.canonical_name("") == "b"
+    assert _blocks(site.bob, "") == 100
+    assert _failure(site.alice, "") == OptionReply.ERR_UNKNOWN
+    second.configure(groups=[_group("bob", "bob")])
+    assert _failure(site.bob, "") == OptionReply.ERR_UNKNOWN
+    assert _names(site.bob) == []
+
+
+def test_the_session_knows_the_host(site: Site) -> None:
+    target = site.add_target("a", 0)
+    exports = [_opened(who, "a") for who in (site.bob, site.bob_on_net)]
+    assert [session.host for session in target.sessions] == [None, ip_address("10.1.2.3")]
+    for export in exports:
+        export.close()
+
+
+def test_a_changed_map_is_listed_and_opened_at_once(site: Site) -> None:
+    target = site.add_target("a", 0)
+    export = _opened(site.bob, "a")
+    target.configure(groups=[_group("bob", "bob", 0, 7)])
+    assert _names(site.bob) == ["a", "a/7"]
+    assert _blocks(site.bob, "a") == 200
+    assert export.info.block_count == 200, "connections of one initiator share its client"
+    export.close()

@@ -239,8 +239,8 @@ def test_without_a_device_the_export_s_name_chooses(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "no target named; enabled targets are: left, right"),
-        ("/1", "no target named; enabled targets are: left, right"),
+        ("", "no target named; targets with LUNs for .*,nbdkit are: left, right"),
+        ("/1", "no target named; targets with LUNs for .*,nbdkit are: left, right"),
         ("none", "no target and no mapped device is named 'none'"),
         ("none/1", "no target and no mapped device is named 'none'"),
         # No LUN has such a number, so these are names.
@@ -264,7 +264,7 @@ def test_a_lun_that_is_not_there_is_refused(crowded: Site) -> None:
 
 
 def test_several_targets_have_no_list_but_names(crowded: Site) -> None:
-    with pytest.raises(PluginError, match="enabled targets are: left, right"):
+    with pytest.raises(PluginError, match=r"targets with LUNs for .* are: left, right"):
         choose_source({"socket": crowded.path})().exports()
 
 

@@ -19,6 +19,8 @@ from bridges.nbd.server import NbdServer
 from bridges.tls import TlsCredentials
 from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.target.backend import Backend
+from scsi_backend.target.initiator_group import InitiatorGroup
+from scsi_backend.target.initiator_pattern import InitiatorPattern
 from tests.bridges.certificates import DAY, Authority, client_context, write_client, write_server
 from tests.bridges.nbd import proto
 from tests.bridges.nbd.client import Client
@@ -195,6 +197,54 @@ class TestService:
 
 
 class TestInitiators:
+    def test_exports_are_those_of_the_certificate_and_the_host(self, site: Site) -> None:
+        (target,) = site.serving.targets
+        bob = site.client_folder("bob", site.authority)
+
+        def group(*patterns: str, luns: set[int]) -> InitiatorGroup:
+            parsed = tuple(InitiatorPattern.parse(each) for each in patterns)
+            entries = dict.fromkeys(luns, target.luns[0])
+            return InitiatorGroup(patterns[0], parsed, entries)
+
+        def names(folder: Path) -> list[str]:
+            with site.start_tls(Client(site.serving.tcp()), folder) as client:
+                client.send(proto.option(proto.LIST))
+                found = []
+                while (reply := client.option_reply())[0] != proto.ACK:
+                    found.append(reply[1][4:].removesuffix(b"disk").decode())
+                return found
+
+        alices = group("tls:CN=alice", luns={0, 2})
+        site.serving.call(lambda: target.configure(groups=[alices]))
+        assert names(site.alice) == ["disk", "disk/2"]
+        assert names(bob) == ["disk"]
+        with site.connect(site.alice, "disk/2"):
+            assert site.initiators() == ["tls:CN=alice"]
+        hosts = group("127.0.0.0/8", luns={7})
+        site.serving.call(lambda: target.configure(groups=[alices, hosts]))
+        assert names(site.alice) == ["disk", "disk/2"]
+        assert names(bob) == ["disk/7"]
+        others = group("10.0.0.0/8", "!127.0.0.0/8", luns={9})
+        site.serving.call(lambda: target.configure(groups=[others]))
+        assert names(bob) == ["disk"]
+
+    def test_before_tls_the_exports_are_those_of_the_address(self, open_site: Open) -> None:
+        site = open_site(TlsMode.ON)
+        (target,) = site.serving.targets
+        groups = [
+            InitiatorGroup(pattern, (InitiatorPattern.parse(pattern),), {lun: target.luns[0]})
+            for pattern, lun in (("127.0.0.1", 1), ("tls:*", 2))
+        ]
+        # The network is found first, whatever the certificate says.
+        site.serving.call(lambda: target.configure(groups=groups))
+        with Client(site.serving.tcp()).begin("disk/1"), site.connect(site.alice, "disk/1"):
+            pass
+        site.serving.call(lambda: target.configure(groups=groups[::-1]))
+        with Client(site.serving.tcp()).begin("disk/1"), site.connect(site.alice, "disk/2"):
+            assert site.initiators() == ["127.0.0.1", "tls:CN=alice"]
+            sessions = site.serving.call(lambda: target.sessions)
+            assert {str(session.host) for session in sessions} == {"127.0.0.1"}
+
     def test_certificates_name_the_initiators(self, site: Site) -> None:
         bob = site.client_folder("bob", site.authority)
         with site.connect(), site.connect(), site.connect(bob):

@@ -90,6 +90,12 @@ def _cdbs(exchange: Exchange[None]) -> list[str]:
     return Recorder().run(exchange)
 
 
+def test_readiness_is_one_test_unit_ready() -> None:
+    assert _cdbs(translate.ready()) == ["000000000000"]
+    with pytest.raises(ScsiError):
+        Recorder({0: _always(WRITE_FAILED)}).run(translate.ready())
+
+
 @pytest.mark.parametrize("info", [DISK, WRITE_THROUGH])
 def test_flush_is_one_synchronize_cache_of_everything(info: LunInfo) -> None:
     assert _cdbs(translate.flush(info)) == ["91000000000000000000000000000000"]

@@ -41,6 +41,21 @@ def test_a_file_in_memory_is_located_where_it_is(memory_path: Path) -> None:
     file.close()
 
 
+def test_what_was_located_can_be_sent_after_its_file_was_closed(memory_path: Path) -> None:
+    file = opened(memory_path, b"mine" * 1024, 4096)
+    where = file.locate_now(0, 4096, is_sparse=False)
+    assert isinstance(where, FileRange)
+    assert where.descriptor is not None
+    where.descriptor.hold()
+    file.close()
+    other = opened(memory_path.with_name("other"), b"others", 4096)
+    assert os.pread(where.fd, 4, 0) == b"mine"
+    where.descriptor.release()
+    other.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(where.fd)
+
+
 @pytest.mark.parametrize(
     ("offset", "length", "is_hole"),
     [(MIB, MIB, True), (MIB - 4096, 8192, False), (0, MIB, False), (3 * MIB, MIB, True)],
