@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from bridges.aoe.server import AoeServer
 from bridges.local.tcmu.server import KernelServer
 from bridges.scst_conf import ConfigError
+from tests.bridges.daemon_process import BLOCK_BYTES, NbdDisk, connect
+from tests.bridges.nbd import proto
 from tests.bridges.site import Led, Site, lead, target
 
 
@@ -104,3 +107,36 @@ def test_targets_become_disks_of_this_host_and_are_no_more(
             server.remove_export(led.backend.target("scst_local", "t"))
 
     lead(local("LUN 0 d"), visit)
+
+
+def test_aoe_targets_that_were_made_in_vain_keep_nothing_reserved(site: Site) -> None:
+    lists = '"mask_list": [], "reserve_list": ["02:00:00:00:00:01"]'
+    for name in ("e1.1", "e1.3"):
+        path = site.folder / f"{name}.json"
+        path.write_text(f'{{"version": 1, "config_string": "", {lists}}}')
+    (site.folder / "e1.2.json").write_text("{}")
+    nbd = site.driver(target("t", "LUN 0 d", "LUN 1 e"))
+
+    def may_write(lun: int) -> bool:
+        disk = NbdDisk(connect(str(site.nbd)), f"t/{lun}" if lun else "t")
+        error, _ = disk.client.call(proto.WRITE, 0, BLOCK_BYTES, bytes(BLOCK_BYTES))
+        disk.close()
+        return error == 0
+
+    async def visit(led: Led) -> None:
+        with pytest.raises(ConfigError, match=r"target e1.2: .*e1.2.json: expected"):
+            await led.apply(aoe(site, ONE, TWO) + nbd)
+        assert await asyncio.to_thread(may_write, 0)
+        await led.apply(aoe(site, ONE) + nbd)
+        assert not await asyncio.to_thread(may_write, 0)
+        with pytest.raises(ConfigError, match=r"target e1.2: .*e1.2.json: expected"):
+            await led.apply(aoe(site, ONE, target("e1.3", "LUN 0 e"), TWO) + nbd)
+        assert not await asyncio.to_thread(may_write, 0)
+        assert await asyncio.to_thread(may_write, 1)
+        # With other attributes it has the list still.
+        await led.apply(aoe(site, target("e1.1", "LUN 0 d", "durable 0")) + nbd)
+        assert not await asyncio.to_thread(may_write, 0)
+        await led.apply(site.disks("d", "e") + nbd)
+        assert await asyncio.to_thread(may_write, 0)
+
+    lead(site.disks("d", "e") + nbd, visit)
