@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from bridges.daemon_change import Change, Patience
 from bridges.daemon_check import reason, refusals
 from bridges.daemon_doors import Doors
 from scsi_backend.target.backend import Backend
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = Patience()
 
@@ -103,6 +106,8 @@ class Running:
         await change.prepare()
         change.commit()
         self._config = wanted
+        for line in lines:
+            _log.info("configuration: %s", line)
         self._changed()
         cautions = [text for text in wanted.cautions() if text not in running.cautions()]
         return Outcome(lines, (*cautions, *await change.finish()))
