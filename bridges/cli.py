@@ -91,7 +91,8 @@ def serve(
 ) -> None:
     """Serve a configuration in the foreground until SIGTERM or SIGINT.
 
-    SIGHUP takes over changed sizes of devices and renewed certificates.
+    SIGHUP takes over changed sizes of devices and renewed certificates. Another configuration is
+    taken over by config apply.
 
     Sockets passed as systemd passes them (LISTEN_FDS) replace the nbd driver's listen addresses.
 
