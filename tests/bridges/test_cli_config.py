@@ -199,6 +199,21 @@ def test_a_target_is_disabled_and_enabled(site: Site) -> None:
         assert site.image("d").read_bytes()[:BLOCK_BYTES] == pattern(0, BLOCK_BYTES)
 
 
+def test_a_client_follows_its_group(site: Site) -> None:
+    text = site.disks("d", "e") + site.driver(target("t", "LUN 0 d"))
+    with daemon(write(site, text)) as served:
+        disk = NbdDisk(connect(str(site.nbd)), "t")
+        disk.write(0, pattern(1, BLOCK_BYTES))
+        good(served, "add-group", "t", "mine")
+        good(served, "add-lun", "t", "0", "e", "--group", "mine")
+        good(served, "add-initiator", "t", "mine", "unix:*")
+        disk.write(0, pattern(2, BLOCK_BYTES))
+        good(served, "clear-initiators", "t", "mine")
+        assert disk.read(0, 1) == pattern(1, BLOCK_BYTES)
+        disk.close()
+    assert site.image("e").read_bytes()[:BLOCK_BYTES] == pattern(2, BLOCK_BYTES)
+
+
 def test_states_of_target_groups_are_part_of_what_is_written(site: Site) -> None:
     group = "DEVICE_GROUP g {\nDEVICE d\nTARGET_GROUP one {\ngroup_id 1\nTARGET t\n}\n}\n"
     with daemon(write(site, base(site) + group)) as served:
