@@ -125,7 +125,7 @@ class Change:
         return {**self._backend.devices, **new}
 
     def _make_targets(self) -> None:
-        numbers = self._wanted.relative_target_ports()
+        numbers, units = self._wanted.relative_target_ports(), self._units
         leaving = [self._backend.target(*place) for place in self._removed_targets()]
         for driver in self._wanted.drivers.values():
             before = _targets(self._running, driver.name)
@@ -136,7 +136,6 @@ class Change:
                         driver.name, section.name, number, instead_of=leaving
                     )
                     self._made.append(target)
-                    units = self._units
                     target.configure(
                         luns=lun_map(section.luns, units), groups=groups_of(section, units)
                     )

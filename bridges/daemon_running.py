@@ -92,9 +92,7 @@ class Running:
         if self._is_ended:
             raise ChangeRefusedError("the daemon is stopping")
         running = self._config
-        # Initiators know targets by their numbers, which nobody may have given.
-        numbers = running.relative_target_ports()
-        wanted = interpret(keep_ports(numbers, wanted.statements))
+        wanted = _with_ports_of(running, wanted)
         found = refusals(running, wanted)
         if found:
             raise ChangeRefusedError("\n".join(map(reason, found)))
@@ -111,3 +109,15 @@ class Running:
         self._changed()
         cautions = [text for text in wanted.cautions() if text not in running.cautions()]
         return Outcome(lines, (*cautions, *await change.finish()))
+
+
+def _with_ports_of(running: Config, wanted: Config) -> Config:
+    """Have targets keep their numbers, which nobody may have given: initiators know them by these.
+
+    Raises ConfigError where another one is given such a number.
+    """
+    before = running.relative_target_ports()
+    after = wanted.relative_target_ports()
+    if all(before.get(port, number) == number for port, number in after.items()):
+        return wanted
+    return interpret(keep_ports(before, wanted.statements))
