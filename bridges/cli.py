@@ -14,7 +14,17 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from bridges import cli_alua, cli_aoe, cli_pr, cli_reservations, config_one_disk, daemon, demo
+from bridges import (
+    cli_alua,
+    cli_aoe,
+    cli_config,
+    cli_pr,
+    cli_reservations,
+    cli_verbs,
+    config_one_disk,
+    daemon,
+    demo,
+)
 from bridges.config import Config, load
 from bridges.config_one_disk import NbdOptions, one_disk
 from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
@@ -47,6 +57,8 @@ app.add_typer(cli_aoe.app, name="aoe")
 app.add_typer(cli_alua.app, name="alua")
 app.add_typer(cli_pr.app, name="pr")
 app.command()(cli_reservations.reservations)
+app.add_typer(cli_config.app, name="config")
+cli_verbs.add_verbs(app)
 
 _ConfArgument = Annotated[Path, typer.Argument(help="a configuration in scst.conf's grammar")]
 _VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="log debug messages")]
@@ -79,7 +91,8 @@ def serve(
 ) -> None:
     """Serve a configuration in the foreground until SIGTERM or SIGINT.
 
-    SIGHUP takes over changed sizes of devices and renewed certificates.
+    SIGHUP takes over changed sizes of devices and renewed certificates. Another configuration is
+    taken over by config apply.
 
     Sockets passed as systemd passes them (LISTEN_FDS) replace the nbd driver's listen addresses.
 

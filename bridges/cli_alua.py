@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
-from bridges.control import DEFAULT_CONTROL_SOCKET, ControlError, ask
+from bridges.control import CHANGE_TIMEOUT_S, DEFAULT_CONTROL_SOCKET, ControlError, ask
 from bridges.control_report import print_device_groups
 from bridges.control_status import Status
 
@@ -58,7 +58,7 @@ def set_command(
     Initiators hear of it with their next command. Before a group loses access, the commands that
     are under way through its targets end; until then it is transitioning.
 
-    The configuration file stays as it is.
+    The configuration file stays as it is; config write gives it the new state.
     """
     arguments = {
         "group": group,
@@ -71,7 +71,7 @@ def set_command(
 
 def _ask(control: Path, command: str, arguments: dict[str, str] | None = None) -> Any:
     try:
-        return ask(str(control), command, arguments)
+        return ask(str(control), command, arguments, CHANGE_TIMEOUT_S)
     except ControlError as error:
         _fail(str(error))
 

@@ -77,7 +77,7 @@ def rem_target(tree: Statements, wish: TargetPlace) -> Statements:
     for user in _target_groups(tree, wish.target):
         raise EditError(f"target {wish.target}: {user}: expected that removed first")
     rest = change(tree, (driver,), lambda block: substitute(block, target))
-    return _keep_ports(_ports(tree), rest)
+    return keep_ports(_ports(tree), rest)
 
 
 def enable_target(tree: Statements, wish: TargetPlace) -> Statements:
@@ -105,7 +105,7 @@ def set_target_attribute(tree: Statements, wish: TargetAttribute) -> Statements:
         return after
     ports = dict(_ports(tree))
     del ports[_names(path)]
-    return _keep_ports(ports, after)
+    return keep_ports(ports, after)
 
 
 def add_target_attribute(tree: Statements, wish: TargetAttribute) -> Statements:
@@ -174,13 +174,24 @@ def _first_free(tree: Statements) -> int:
     return next(number for number in count(1) if number not in taken)
 
 
-def _keep_ports(before: Mapping[tuple[str, str], int], tree: Statements) -> Statements:
-    """Write down each number that is no longer the one that it was."""
-    for port, number in _ports(tree).items():
-        wanted = before.get(port, number)
-        if wanted != number:
-            driver, target = port
-            line = build.line("rel_tgt_id", str(wanted))
+def keep_ports(before: Mapping[tuple[str, str], int], tree: Statements) -> Statements:
+    """Write down each number that is no longer the one that it was before; raises ConfigError."""
+    while True:
+        # What is written down may move others.
+        moved = [
+            (port, before[port])
+            for port, number in _ports(tree).items()
+            if before.get(port, number) != number and not _is_given(tree, port)
+        ]
+        if not moved:
+            return tree
+        for (driver, target), number in moved:
+            line = build.line("rel_tgt_id", str(number))
             path = target_path(tree, TargetPlace(target=target, driver=driver))
             tree = change(tree, path, partial(insert, new=line))
-    return tree
+
+
+def _is_given(tree: Statements, port: tuple[str, str]) -> bool:
+    driver, name = port
+    target = target_path(tree, TargetPlace(target=name, driver=driver))[-1]
+    return bool(sections(target.block or (), "rel_tgt_id"))

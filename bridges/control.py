@@ -31,13 +31,15 @@ DEFAULT_CONTROL_SOCKET = "/run/scst-bridge/control.sock"
 _MAX_LINE_BYTES = 8 << 20
 _MAX_CONNECTIONS = 64
 _TIMEOUT_S = 10.0
+# Commands that change something wait for the change before, for storage, and for other commands.
+CHANGE_TIMEOUT_S = 60.0
 
 # Takes the request's arguments; what it returns must be fit for JSON. Raises ControlError.
 Command = Callable[[Mapping[str, Any]], Coroutine[Any, Any, object]]
 
 
 class ControlError(Exception):
-    """A command cannot be carried out; says why in one line."""
+    """A command cannot be carried out; says why, in one line for each reason."""
 
 
 class _Request(BaseModel):
@@ -136,18 +138,23 @@ class _Connection:
         self._stream.handle_again()
 
 
-def ask(path: str, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+def ask(
+    path: str,
+    command: str,
+    arguments: Mapping[str, object] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+) -> Any:
     """Have a daemon carry out a command; return its result. Raises ControlError."""
     line = json.dumps({"command": command, "arguments": dict(arguments or {})}).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_TIMEOUT_S)
+            sock.settimeout(timeout_s)
             sock.connect(path)
             sock.sendall(line)
             with sock.makefile("rb") as replies:
                 reply = replies.readline()
     except TimeoutError as error:
-        raise ControlError(f"{path}: no answer within {_TIMEOUT_S:g} s") from error
+        raise ControlError(f"{path}: no answer within {timeout_s:g} s") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise ControlError(f"{path}: no daemon answers: {reason}") from error
@@ -157,5 +164,7 @@ def ask(path: str, command: str, arguments: Mapping[str, object] | None = None) 
         raise ControlError(f"{path}: no daemon answers: expected a line of JSON") from error
     if not isinstance(answer, dict) or "result" not in answer:
         text = answer.get("error") if isinstance(answer, dict) else None
-        raise ControlError(f"{path}: {text or 'expected a result'}")
+        text = str(text or "expected a result")
+        # Several reasons have a line each.
+        raise ControlError(f"{path}:\n{text}" if "\n" in text else f"{path}: {text}")
     return answer["result"]

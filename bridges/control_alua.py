@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bridges.config_alua import parse_state
+from bridges.config_edit_tree import EditError
 from bridges.control import Command, ControlError
 from scsi_backend.handlers.attributes import Flag
 from scsi_backend.target.backend import Backend
@@ -33,7 +34,17 @@ class AluaSet(BaseModel):
     value: str
 
 
-def alua_set_command(backend: Backend, wait_s: float = WAIT_S) -> Command:
+# Has the configuration say the same, by a verb of config_edit and its arguments.
+Note = Callable[[str, Mapping[str, object]], Awaitable[object]]
+
+
+async def _note_nowhere(verb: str, arguments: Mapping[str, object]) -> None:
+    pass
+
+
+def alua_set_command(
+    backend: Backend, note: Note = _note_nowhere, wait_s: float = WAIT_S
+) -> Command:
     """Return the command; it waits so long for what is under way to end."""
 
     async def execute(arguments: Mapping[str, Any]) -> object:
@@ -42,16 +53,22 @@ def alua_set_command(backend: Backend, wait_s: float = WAIT_S) -> Command:
         except ValidationError as error:
             detail = error.errors()[0]
             raise ControlError(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
-        group, target_group = _find(backend, wanted)
+        found = _find(backend, wanted)
         setter = _SETTERS.get(wanted.attribute)
         if setter is None:
             expected = " or ".join(_SETTERS)
             raise ControlError(f"unknown attribute '{wanted.attribute}': expected {expected}")
         try:
-            begin = setter(group, target_group, wanted.value)
+            setter(*found, wanted.value)
         except ValueError as error:
             message = _message(error)
             raise ControlError(f"{wanted.attribute} '{wanted.value}': {message}") from error
+        try:
+            await note(*_edit(wanted))
+        except EditError as error:
+            raise ControlError(str(error)) from error
+        # The configuration may have changed before it was this one's turn.
+        begin = setter(*_find(backend, wanted), wanted.value)
         try:
             await asyncio.wait_for(begin(), wait_s)
         except TimeoutError as error:
@@ -62,6 +79,14 @@ def alua_set_command(backend: Backend, wait_s: float = WAIT_S) -> Command:
         return None
 
     return execute
+
+
+def _edit(wanted: AluaSet) -> tuple[str, Mapping[str, object]]:
+    """The verb that says the same of a configuration, and its arguments."""
+    is_flag = wanted.attribute == "preferred"
+    value = _FLAG.validate_python(wanted.value) if is_flag else wanted.value
+    place = {"device_group": wanted.group, "target_group": wanted.target_group}
+    return f"set-target-group-{wanted.attribute}", {**place, wanted.attribute: value}
 
 
 def _find(backend: Backend, wanted: AluaSet) -> tuple[DeviceGroup, TargetGroup]:

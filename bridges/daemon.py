@@ -12,88 +12,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bridges.aoe.server import AoeServer
 from bridges.config import Config
-from bridges.config_alua import DeviceGroupConfig
 from bridges.control import DEFAULT_CONTROL_SOCKET, Command, ControlServer
 from bridges.control_alua import alua_set_command
+from bridges.control_config import config_commands
 from bridges.control_reservations import reservations_command
 from bridges.control_status import status_of
-from bridges.daemon_servers import Parts, Server, servers_of, starting_order
+from bridges.daemon_doors import Doors
+from bridges.daemon_populate import populate
+from bridges.daemon_running import Running
+from bridges.daemon_servers import Parts, starting_order
 from bridges.inherited import NOTHING_INHERITED, Inherited, InheritedError
-from bridges.local.tcmu.server import KernelServer
 from bridges.nbd.exports import DRIVER as NBD
-from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from bridges.thin_watch import ThinWatch
 from scsi_backend.io.threads import ThreadEngine
 from scsi_backend.target.backend import Backend
-from scsi_backend.target.device_group import RemotePort, TargetGroup
-from scsi_backend.target.lun_map import LunEntry
 
 _log = logging.getLogger(__name__)
 
 # How long a stop waits for devices that hang; the others are flushed meanwhile.
 _CLOSE_TIMEOUT_S = 30.0
-
-
-def populate(backend: Backend, config: Config) -> None:
-    """Open the devices and make the targets; raises ConfigError."""
-    for caution in config.cautions():
-        _log.warning("%s", caution)
-    for device in config.devices:
-        try:
-            unit = backend.add_device(device.handler, device.name, device.attributes)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            message = f"device {device.name}: {where}{error.strerror}"
-            raise ConfigError(device.location, message) from error
-        if unit.block_count == 0:
-            size = unit.vdisk.block_size_bytes
-            message = f"device {device.name}: empty: expected at least one block of {size} bytes"
-            raise ConfigError(device.location, message)
-        _log.info(
-            "device %s: %s, %d blocks of %d bytes",
-            device.name,
-            device.handler,
-            unit.block_count,
-            unit.vdisk.block_size_bytes,
-        )
-    numbers = config.relative_target_ports()
-    for driver in config.drivers.values():
-        for section in driver.targets:
-            number = numbers[driver.name, section.name]
-            target = backend.add_target(driver.name, section.name, number)
-            for lun in section.luns:
-                unit = backend.devices[lun.device]
-                target.add_lun(lun.number, LunEntry(unit, lun.is_read_only))
-            target.is_enabled = section.attributes.enabled
-    for device_group in config.device_groups:
-        _populate_group(backend, device_group)
-
-
-def _populate_group(backend: Backend, section: DeviceGroupConfig) -> None:
-    group = backend.add_device_group(section.name)
-    targets = {target.name: target for target in backend.targets}
-    for part in section.target_groups:
-        ports = (
-            targets[port.name]
-            if port.rel_tgt_id is None
-            else RemotePort(port.name, port.rel_tgt_id)
-            for port in part.targets
-        )
-        attributes = part.attributes
-        group.add_target_group(
-            TargetGroup(
-                part.name,
-                attributes.group_id,
-                ports,
-                state=attributes.state,
-                is_preferred=attributes.preferred,
-            )
-        )
-    for name in section.devices:
-        group.add_device(backend.devices[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +56,31 @@ class Daemon:
         client_left: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
-        self._config = config
         self._inherited = inherited
         self._control = control
-        self._client_left = client_left
         self._engine = ThreadEngine(loop.call_soon)
         self._backend = Backend(self._engine)
-        self._spinner = Spinner()
-        self._servers: dict[str, list[Server]] = {}
+        self._thin_watch = ThinWatch(loop)
+        parts = Parts(
+            loop,
+            self._backend,
+            Spinner(),
+            inherited,
+            client_left,
+            lambda hook: None,
+            self._engine.for_device(),
+        )
+        self._spinner = parts.spinner
+        self._doors = Doors(parts)
+        self._running = Running(
+            loop,
+            self._backend,
+            self._doors,
+            config,
+            check=self._check_inherited,
+            changed=self._devices_changed,
+        )
         self._control_server: ControlServer | None = None
-        self._thin_watch: ThinWatch | None = None
-        # What else is to be read again at SIGHUP; each reports its own failure.
-        self._reload_hooks: list[Callable[[], object]] = []
 
     async def start(self) -> None:
         """Open devices and doors.
@@ -136,35 +88,26 @@ class Daemon:
         Raises ConfigError, InheritedError or OSError, with nothing left open.
         """
         self._loop.add_reader(self._engine.fileno(), self._reap)
+        config = self._running.config
         try:
-            self._check_inherited()
-            populate(self._backend, self._config)
-            self._thin_watch = ThinWatch(self._loop, self._backend.devices.values())
-            self._thin_watch.start()
-            parts = Parts(
-                self._loop,
-                self._backend,
-                self._spinner,
-                self._inherited,
-                self._client_left,
-                self._reload_hooks.append,
-            )
-            for driver in starting_order(self._config.drivers.values()):
-                started = self._servers.setdefault(driver.name, [])
-                for server in servers_of(parts, driver):
-                    started.append(server)
+            self._check_inherited(config)
+            populate(self._backend, config)
+            self._devices_changed()
+            for driver in starting_order(config.drivers.values()):
+                self._doors.open(driver)
             self._open_control()
-            for server in self._all_servers():
-                if isinstance(server, KernelServer):
-                    await server.settled()
+            await self._doors.settled()
         except BaseException:
             await self.stop()
             raise
 
-    def _check_inherited(self) -> None:
+    def _check_inherited(self, config: Config) -> None:
         has_sockets = self._inherited.listening or self._inherited.stdio is not None
-        if has_sockets and NBD not in self._config.drivers:
+        if has_sockets and NBD not in config.drivers:
             raise InheritedError("sockets were passed: expected a TARGET_DRIVER nbd to take them")
+
+    def _devices_changed(self) -> None:
+        self._thin_watch.watch(self._backend.devices.values())
 
     def _open_control(self) -> None:
         control = self._control
@@ -172,7 +115,8 @@ class Daemon:
             return
         commands: dict[str, Command] = {
             "status": self._status,
-            "alua_set": alua_set_command(self._backend),
+            "alua_set": alua_set_command(self._backend, self._running.note),
+            **config_commands(self._running),
             "reservations": reservations_command(self._backend),
         }
         server = ControlServer(self._loop, self._backend.sgv, control.path, commands)
@@ -186,14 +130,13 @@ class Daemon:
         self._control_server = server
 
     async def _status(self, arguments: Mapping[str, Any]) -> object:
-        handlers = {device.name: device.handler for device in self._config.devices}
-        return status_of(self._backend, handlers, self._servers).model_dump(mode="json")
+        handlers = {device.name: device.handler for device in self._running.config.devices}
+        return status_of(self._backend, handlers, self._doors.servers).model_dump(mode="json")
 
     def reload(self) -> None:
         """Take over what has changed outside: sizes of devices, and what the hooks are for."""
         self.resync_sizes()
-        for hook in self._reload_hooks:
-            hook()
+        self._doors.reload()
 
     def resync_sizes(self) -> None:
         """Take over the sizes of the devices' backing files and block devices."""
@@ -208,9 +151,6 @@ class Daemon:
         self._spinner.woke(self._engine)
         self._engine.reap()
 
-    def _all_servers(self) -> list[Server]:
-        return [server for each in self._servers.values() for server in each]
-
     async def stop(self) -> bool:
         """Close the doors, finish what is under way, flush and close the devices.
 
@@ -218,21 +158,15 @@ class Daemon:
         """
         # A command that formats or sanitizes would keep its door waiting.
         self._backend.stop_operations()
-        if self._thin_watch is not None:
-            self._thin_watch.stop()
-        servers = self._all_servers()
+        await self._running.end()
+        self._thin_watch.stop()
+        stops = [self._doors.close_all()]
         if self._control_server is not None:
-            servers.append(self._control_server)
-        # Those last that have devices reserved against what the others may still have to do.
-        for is_last in (False, True):
-            stops = (
-                server.stop() for server in servers if isinstance(server, AoeServer) is is_last
-            )
-            for outcome in await asyncio.gather(*stops, return_exceptions=True):
-                if outcome is not None:
-                    # Whatever happened to a door, the devices are flushed.
-                    _log.error("a server did not stop in order", exc_info=outcome)
-        self._servers.clear()
+            stops.append(self._control_server.stop())
+        for outcome in await asyncio.gather(*stops, return_exceptions=True):
+            if outcome is not None:
+                # Whatever happened to a door, the devices are flushed.
+                _log.error("a server did not stop in order", exc_info=outcome)
         self._loop.remove_reader(self._engine.fileno())
         return self._backend.close(_CLOSE_TIMEOUT_S)
 

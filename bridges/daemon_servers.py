@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -37,6 +37,7 @@ from bridges.nbd.server import NbdServer
 from bridges.scst_conf import ConfigError
 from bridges.spin import Spinner
 from bridges.tls import CredentialsError, TlsCredentials
+from scsi_backend.io.engine import Engine
 from scsi_backend.target.backend import Backend
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Parts:
     """What servers are made from.
 
     ``client_left`` is told when the client on stdio has left, ``on_reload`` what else is to be
-    read again when the daemon is asked to.
+    read again when the daemon is asked to. ``engine`` is for files that the servers keep, and
+    ``aoe_states`` for what they have of them in mind, by target.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -66,6 +68,8 @@ class Parts:
     inherited: Inherited
     client_left: Callable[[], None]
     on_reload: Callable[[Callable[[], object]], None]
+    engine: Engine
+    aoe_states: dict[str, KeptState] = field(default_factory=dict)
 
 
 def starting_order(drivers: Iterable[DriverConfig]) -> list[DriverConfig]:
@@ -124,13 +128,16 @@ def _local(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
     assert isinstance(driver.attributes, LocalAttributes)
     yield LocalServer(parts.loop, parts.backend, driver.attributes.socket, parts.spinner)
     # Without disks, too: a daemon that was killed may have left some, and others may come later.
-    server = KernelServer(parts.loop, _kernel_exports(parts, driver), parts.spinner)
+    server = KernelServer(parts.loop, kernel_exports(parts, driver, driver.targets), parts.spinner)
     parts.on_reload(server.look_at_sizes)
     yield server
 
 
-def _kernel_exports(parts: Parts, driver: DriverConfig) -> Iterable[KernelExport]:
-    for section in driver.targets:
+def kernel_exports(
+    parts: Parts, driver: DriverConfig, sections: Iterable[TargetConfig]
+) -> Iterable[KernelExport]:
+    """Those of a driver's targets whose LUNs are to be disks of this host."""
+    for section in sections:
         attributes = section.attributes
         assert isinstance(attributes, LocalTargetAttributes)
         if attributes.kernel:
@@ -141,14 +148,16 @@ def _kernel_exports(parts: Parts, driver: DriverConfig) -> Iterable[KernelExport
 def _aoe(parts: Parts, driver: DriverConfig) -> Iterable[Server]:
     attributes = driver.attributes
     assert isinstance(attributes, AoeAttributes)
-    exports = []
-    for section in driver.targets:
-        assert isinstance(section.attributes, AoeTargetAttributes)
-        interfaces = section.attributes.interface or ("*",)
-        exports.append(Export(_aoe_target(parts, driver, section), interfaces))
+    exports = [aoe_export(parts, driver, section) for section in driver.targets]
     server = AoeServer(parts.loop, attributes.interface, exports, parts.spinner)
     parts.on_reload(server.look_at_sizes)
     yield server
+
+
+def aoe_export(parts: Parts, driver: DriverConfig, section: TargetConfig) -> Export:
+    """Make what an AoE server serves of a target; raises ConfigError."""
+    assert isinstance(section.attributes, AoeTargetAttributes)
+    return Export(_aoe_target(parts, driver, section), section.attributes.interface or ("*",))
 
 
 def _aoe_target(parts: Parts, driver: DriverConfig, section: TargetConfig) -> AoeTarget:
@@ -185,10 +194,14 @@ def _aoe_policy(driver: AoeAttributes, target: AoeTargetAttributes) -> Policy:
 
 def _aoe_state(parts: Parts, folder: str | None, section: TargetConfig) -> KeptState:
     """What frames have made of the target; raises StateFileError."""
-    if folder is None:
-        return KeptState()
-    file = StateFile(Path(folder), parse_address(section.name))
-    return KeptState(file.load(), in_background(file, parts.backend.engine.for_device()))
+    state = parts.aoe_states.get(section.name)
+    if state is None:
+        state = KeptState()
+        if folder is not None:
+            file = StateFile(Path(folder), parse_address(section.name))
+            state = KeptState(file.load(), in_background(file, parts.engine))
+        parts.aoe_states[section.name] = state
+    return state
 
 
 _SERVERS: Mapping[str, Callable[[Parts, DriverConfig], Iterable[Server]]] = MappingProxyType(

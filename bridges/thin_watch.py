@@ -14,28 +14,31 @@ PERIOD_S = 5.0
 
 
 class ThinWatch:
-    """Checks the thresholds of those units that have one, from ``start`` to ``stop``."""
+    """Checks the thresholds of those units that have one, while there are any."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        units: Iterable[LogicalUnit],
-        period_s: float = PERIOD_S,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, period_s: float = PERIOD_S) -> None:
         self._loop = loop
         self._period_s = period_s
-        self._thresholds = [
-            ThinThreshold(unit) for unit in units if unit.vdisk.soft_threshold_bytes
-        ]
+        self._thresholds: dict[LogicalUnit, ThinThreshold] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Check, and again after each period."""
-        if self._thresholds:
-            self._check()
+    def watch(self, units: Iterable[LogicalUnit]) -> None:
+        """Watch these from now on: new ones are checked at once, and all after each period."""
+        known = self._thresholds
+        self._thresholds = {
+            unit: known.get(unit) or ThinThreshold(unit)
+            for unit in units
+            if unit.vdisk.soft_threshold_bytes
+        }
+        for unit in self._thresholds.keys() - known.keys():
+            self._thresholds[unit].check()
+        if not self._thresholds:
+            self.stop()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._period_s, self._check)
 
     def _check(self) -> None:
-        for threshold in self._thresholds:
+        for threshold in self._thresholds.values():
             threshold.check()
         self._timer = self._loop.call_later(self._period_s, self._check)
 

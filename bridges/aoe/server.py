@@ -15,11 +15,11 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from bridges.aoe.address import AddressMap, parse_address
 from bridges.aoe.link import Link, drain, link_events, read_link
@@ -164,10 +164,11 @@ class AoeServer:
         # Some may have led nowhere so far.
         self._look()
 
-    async def remove_export(self, target: AoeTarget) -> None:
-        """Serve a target no more; return when everything under way to it has been replied to.
+    def remove_export(self, target: AoeTarget) -> Coroutine[Any, Any, None]:
+        """Serve a target no more: nothing is heard of it from now on.
 
-        Others are served meanwhile. Nothing more is heard of it once this has begun.
+        What is returned ends when everything under way to it has been replied to. Others are served
+        meanwhile.
         """
         self._exports = [export for export in self._exports if export.target is not target]
         empty = []
@@ -177,8 +178,11 @@ class AoeServer:
                 place.port.forget_flows()
                 if not place.map.targets:
                     empty.append(self._places.pop(name).port)
+        return self._end_with(target, empty)
+
+    async def _end_with(self, target: AoeTarget, ports: Iterable[PacketPort]) -> None:
         await self._end(target)
-        await asyncio.gather(*map(self._leave, empty))
+        await asyncio.gather(*map(self._leave, ports))
 
     async def _end(self, target: AoeTarget) -> None:
         ended = asyncio.Event()

@@ -41,6 +41,9 @@ class WholeEngine(Protocol):
     def for_device(self) -> Engine:
         """An engine whose operations those of other devices do not delay."""
 
+    def release(self, part: Engine, done: Callable[[], None]) -> None:
+        """Give back what ``for_device`` returned; ``done`` follows when nothing is under way."""
+
     def close(self, timeout_s: float | None = None) -> bool:
         """Finish what is outstanding and release threads and descriptors.
 
@@ -87,6 +90,10 @@ class SyncEngine:
     def for_device(self) -> Engine:
         """See ``WholeEngine.for_device``."""
         return self
+
+    def release(self, part: Engine, done: Callable[[], None]) -> None:
+        """See ``WholeEngine.release``."""
+        done()
 
     def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""

@@ -48,6 +48,10 @@ class _Device:
         self._threads: list[threading.Thread] = []
         # Items with the workers, finished or not, that the owner has not reaped.
         self._busy = 0
+        # Operations whose ``done`` has not been called.
+        self.outstanding = 0
+        # Called once there are none, if nobody uses the device any more.
+        self.released: Callable[[], None] | None = None
         self._items: list[_Item] = []
         self._writes: _Item = []
         self._write_bytes = 0
@@ -90,7 +94,7 @@ class _Device:
                 self._owner.finished(self, [(done, -errno.EAGAIN) for _, done in item])
 
     def reaped(self) -> None:
-        """One of the items is finished and told of."""
+        """One of the items is finished, and about to be told of."""
         self._busy -= 1
 
     def close(self) -> None:
@@ -153,6 +157,20 @@ class ThreadEngine:
         self._devices.append(device)
         return device
 
+    def release(self, part: Engine, done: Callable[[], None]) -> None:
+        """See ``WholeEngine.release``; the threads of the device end."""
+        (device,) = (each for each in self._devices if each is part)
+        if device.outstanding:
+            device.released = done
+        else:
+            self._part_from(device, done)
+
+    def _part_from(self, device: _Device, done: Callable[[], None]) -> None:
+        self._devices.remove(device)
+        # Each has nothing to do but to end.
+        device.close()
+        done()
+
     @property
     def outstanding(self) -> int:
         """Operations whose ``done`` has not been called."""
@@ -172,12 +190,15 @@ class ThreadEngine:
             device, results = self._finished.popleft()
             device.reaped()
             self._outstanding -= len(results)
+            device.outstanding -= len(results)
             for done, result in results:
                 try:
                     done(result)
                 except Exception:
                     # The other completions must still be told to their owners.
                     _log.exception("completion callback failed")
+            if device.released is not None and not device.outstanding:
+                self._part_from(device, device.released)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait for every outstanding operation and call its ``done``.
@@ -210,6 +231,7 @@ class ThreadEngine:
     def arm(self, device: _Device) -> None:
         """A device has one operation more."""
         self._outstanding += 1
+        device.outstanding += 1
         if not self._armed:
             self._schedule(self._kick)
         self._armed[device] = None

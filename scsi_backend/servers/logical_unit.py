@@ -306,6 +306,12 @@ class LogicalUnit:
         for nexus in self._ever_attached:
             yield from nexus.outstanding
 
+    def under_way(self) -> Iterator[Command]:
+        """What may still reach the medium: also a FORMAT UNIT or SANITIZE without its command."""
+        yield from self.outstanding()
+        if self.operation is not None and not self.operation.is_failed:
+            yield self.operation.performer
+
     @property
     def nexuses(self) -> Iterable[AttachedNexus]:
         """The nexuses, with those that left while commands of theirs were outstanding."""

@@ -10,7 +10,7 @@ is among ports of this machine, so it needs no waiting: commands under way go on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from scsi_backend.servers.logical_unit import LogicalUnit
 from scsi_backend.servers.port_groups import StatesNotSetError
 from scsi_backend.servers.task_abort import when_ended
 from scsi_backend.t10.alua import MAX_PORTS, AccessState, PortGroup, StatusCode
-from scsi_backend.t10.sense import ACCESS_STATE_CHANGED
+from scsi_backend.t10.sense import ACCESS_STATE_CHANGED, INQUIRY_DATA_CHANGED
 from scsi_backend.target.target import Target, TargetError
 
 _log = logging.getLogger(__name__)
@@ -95,15 +95,7 @@ class DeviceGroup:
 
     def add_target_group(self, group: TargetGroup) -> None:
         """Add a group; raises TargetError where its name, identifier or a port is taken."""
-        if group.name in self._groups:
-            raise TargetError(f"target group {group.name} exists already")
-        if any(group.group_id == other.group_id for other in self._groups.values()):
-            raise TargetError(f"group_id {group.group_id} is taken already")
-        if len(group.ports) > MAX_PORTS:
-            raise TargetError(f"target group {group.name}: expected at most {MAX_PORTS} targets")
-        taken = self._by_port.keys() & set(group.port_numbers)
-        if taken or len(set(group.port_numbers)) != len(group.ports):
-            raise TargetError(f"target group {group.name}: a target is in a group already")
+        _check([*self._groups.values(), group])
         self._groups[group.name] = group
         self._by_port.update(dict.fromkeys(group.port_numbers, group))
         self._recompose()
@@ -115,6 +107,44 @@ class DeviceGroup:
         unit.port_groups = self
         self._devices.append(unit)
         unit.recompose_nexuses()
+
+    def configure(self, devices: Iterable[LogicalUnit], groups: Iterable[TargetGroup]) -> None:
+        """Have these devices and target groups from now on; raises TargetError, changing nothing.
+
+        A target group of a name that there is already keeps its state and PREF, and what is waited
+        for before it gets another. Initiators hear of what is different for them.
+        """
+        devices, groups = list(devices), list(groups)
+        _check(groups)
+        for unit in devices:
+            if unit.port_groups not in (None, self):
+                raise TargetError(f"device {unit.name} is in a device group already")
+        before, old_devices = self._described_by_port(), self._devices
+        self._groups = {group.name: self._kept(group) for group in groups}
+        self._by_port = {
+            number: group for group in self._groups.values() for number in group.port_numbers
+        }
+        for group in self._decisions.keys() - set(self._groups.values()):
+            del self._decisions[group]
+        self._devices = devices
+        after = self._described_by_port()
+        for unit in old_devices:
+            if unit not in devices:
+                unit.port_groups = None
+                _tell_of_regrouping(unit, before, {})
+        for unit in devices:
+            unit.port_groups = self
+            _tell_of_regrouping(unit, before if unit in old_devices else {}, after)
+
+    def _kept(self, group: TargetGroup) -> TargetGroup:
+        old = self._groups.get(group.name)
+        if old is None:
+            return group
+        old.group_id, old.ports = group.group_id, group.ports
+        return old
+
+    def _described_by_port(self) -> Mapping[int, PortGroup]:
+        return {number: group.describe() for number, group in self._by_port.items()}
 
     def state_of(self, relative_target_port: int) -> AccessState:
         """See ``PortGroups.state_of``."""
@@ -183,7 +213,7 @@ class DeviceGroup:
         return [
             command
             for unit in self._devices
-            for command in _commands_at_work(unit)
+            for command in unit.under_way()
             if command.nexus.relative_target_port in ports
         ]
 
@@ -203,8 +233,35 @@ class DeviceGroup:
             unit.raise_unit_attention(ACCESS_STATE_CHANGED, but=but)
 
 
-def _commands_at_work(unit: LogicalUnit) -> Iterator[Command]:
-    """What may still reach the medium: a FORMAT UNIT or SANITIZE goes on without its command."""
-    yield from unit.outstanding()
-    if unit.operation is not None and not unit.operation.is_failed:
-        yield unit.operation.performer
+def _check(groups: Iterable[TargetGroup]) -> None:
+    """Check that a device can have these together; raises TargetError."""
+    names: set[str] = set()
+    identifiers: set[int] = set()
+    ports: set[int] = set()
+    for group in groups:
+        if group.name in names:
+            raise TargetError(f"target group {group.name} exists already")
+        if group.group_id in identifiers:
+            raise TargetError(f"group_id {group.group_id} is taken already")
+        if len(group.ports) > MAX_PORTS:
+            raise TargetError(f"target group {group.name}: expected at most {MAX_PORTS} targets")
+        numbers = set(group.port_numbers)
+        if ports & numbers or len(numbers) != len(group.ports):
+            raise TargetError(f"target group {group.name}: a target is in a group already")
+        names.add(group.name)
+        identifiers.add(group.group_id)
+        ports |= numbers
+
+
+def _tell_of_regrouping(
+    unit: LogicalUnit, before: Mapping[int, PortGroup], after: Mapping[int, PortGroup]
+) -> None:
+    """Let a device's nexuses take over other target groups; empty ones are those of no group."""
+    unit.recompose_nexuses()
+    if before == after:
+        return
+    unit.raise_unit_attention(ACCESS_STATE_CHANGED)
+    identifiers = [{n: each.group_id for n, each in groups.items()} for groups in (before, after)]
+    if identifiers[0] != identifiers[1]:
+        # TPGS, and the target port group that VPD page 83h tells of.
+        unit.raise_unit_attention(INQUIRY_DATA_CHANGED)

@@ -41,6 +41,10 @@ class Commands:
         """Fail as a command may."""
         raise ControlError("not today")
 
+    async def refuse_twice(self, arguments: Mapping[str, Any]) -> object:
+        """Fail for two reasons."""
+        raise ControlError("one\ntwo")
+
     async def crash(self, arguments: Mapping[str, Any]) -> object:
         """Fail as no command should."""
         raise ZeroDivisionError("secret")
@@ -51,7 +55,12 @@ def serving(path: Path, visit: Callable[[ControlServer, Commands], Awaitable[Non
 
     async def run() -> None:
         commands = Commands()
-        table = {"echo": commands.echo, "refuse": commands.refuse, "crash": commands.crash}
+        table = {
+            "echo": commands.echo,
+            "refuse": commands.refuse,
+            "refuse_twice": commands.refuse_twice,
+            "crash": commands.crash,
+        }
         server = ControlServer(asyncio.get_running_loop(), SgvCache(), str(path), table)
         server.start()
         try:
@@ -97,7 +106,7 @@ def test_only_the_owner_can_open_the_socket_and_a_stop_takes_it_away(tmp_path: P
     [
         ("refuse", "not today"),
         ("crash", "internal error: see the daemon's log"),
-        ("shout", "unknown command 'shout': expected one of crash, echo, refuse"),
+        ("shout", "unknown command 'shout': expected one of crash, echo, refuse, refuse_twice"),
     ],
 )
 def test_a_command_that_fails_says_why(tmp_path: Path, command: str, message: str) -> None:
@@ -107,6 +116,27 @@ def test_a_command_that_fails_says_why(tmp_path: Path, command: str, message: st
             await asyncio.to_thread(ask, path, command)
         assert str(caught.value) == f"{path}: {message}"
         assert await asyncio.to_thread(ask, path, "echo") == {"echoed": {}}
+
+    serving(tmp_path / "c", visit)
+
+
+def test_several_reasons_have_a_line_each(tmp_path: Path) -> None:
+    async def visit(server: ControlServer, commands: Commands) -> None:
+        path = str(tmp_path / "c")
+        with pytest.raises(ControlError) as caught:
+            await asyncio.to_thread(ask, path, "refuse_twice")
+        assert str(caught.value).splitlines() == [f"{path}:", "one", "two"]
+
+    serving(tmp_path / "c", visit)
+
+
+def test_a_client_waits_as_long_as_it_wants_to(tmp_path: Path) -> None:
+    async def visit(server: ControlServer, commands: Commands) -> None:
+        path = str(tmp_path / "c")
+        commands.gate.clear()
+        with pytest.raises(ControlError, match=r"no answer within 0\.01 s"):
+            await asyncio.to_thread(ask, path, "echo", None, 0.01)
+        commands.gate.set()
 
     serving(tmp_path / "c", visit)
 

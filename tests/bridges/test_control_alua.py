@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from bridges.config import load
+from bridges.config_edit_tree import EditError
 from bridges.control import Command, ControlError, ask
 from bridges.control_alua import alua_set_command
 from bridges.daemon import ControlSocket, Daemon
@@ -265,3 +266,47 @@ def test_a_configured_state_is_in_force_from_the_start(tmp_path: Path) -> None:
     group = GROUP.replace("group_id 1", "group_id 1\nstate unavailable")
     far = "TARGET t\nTARGET far {\nrel_tgt_id 9\n}\npreferred 1"
     serving(tmp_path, visit, group.replace("TARGET t", far))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (words("state", "standby"), ("set-target-group-state", {"state": "standby"})),
+        (words("preferred", "0"), ("set-target-group-preferred", {"preferred": False})),
+    ],
+)
+def test_the_configuration_says_it_before_it_is_done(
+    backend: Backend,
+    ports: TwoPorts,
+    arguments: dict[str, str],
+    expected: tuple[str, dict[str, object]],
+) -> None:
+    noted: list[tuple[str, dict[str, object]]] = []
+
+    async def note(verb: str, edit: Mapping[str, object]) -> None:
+        assert (ports.one.state, ports.one.is_preferred) == (AccessState.ACTIVE, True)
+        noted.append((verb, dict(edit)))
+
+    execute(alua_set_command(backend, note), arguments)
+    verb, edit = expected
+    assert noted == [(verb, {"device_group": "g", "target_group": "one", **edit})]
+    assert (ports.one.state, ports.one.is_preferred) != (AccessState.ACTIVE, True)
+
+
+def test_what_the_configuration_cannot_say_is_not_done(backend: Backend, ports: TwoPorts) -> None:
+    async def note(verb: str, edit: Mapping[str, object]) -> None:
+        raise EditError("no such group")
+
+    with pytest.raises(ControlError, match=r"^no such group$"):
+        execute(alua_set_command(backend, note), words("state", "standby"))
+    assert ports.one.state is AccessState.ACTIVE
+
+
+def test_a_group_that_goes_while_it_waits_for_its_turn_is_not_set(
+    backend: Backend, ports: TwoPorts
+) -> None:
+    async def note(verb: str, edit: Mapping[str, object]) -> None:
+        backend.remove_device_group("g")
+
+    with pytest.raises(ControlError, match="unknown device group 'g'"):
+        execute(alua_set_command(backend, note), words("state", "standby"))

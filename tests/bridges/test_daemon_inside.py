@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +17,8 @@ import pytest
 
 from bridges.config import Config, load
 from bridges.control import ask
-from bridges.daemon import ControlSocket, Daemon, populate
+from bridges.daemon import ControlSocket, Daemon
 from bridges.scst_conf import ConfigError
-from scsi_backend.io.engine import SyncEngine
-from scsi_backend.target.backend import Backend
 from tests.bridges.certificates import Authority, write_server
 from tests.bridges.daemon_process import (
     BLOCK_BYTES,
@@ -45,53 +43,6 @@ def image(tmp_path: Path) -> Path:
     path.touch()
     os.truncate(path, DISK_BYTES)
     return path
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    made = Backend(SyncEngine())
-    yield made
-    made.close()
-
-
-def test_populating_makes_what_is_configured(tmp_path: Path, image: Path, backend: Backend) -> None:
-    section = (
-        "TARGET_DRIVER nbd {\nlisten h\n"
-        "TARGET on {\nLUN 0 d\nLUN 5 d {\nread_only 1\n}\nenabled 1\n}\n"
-        "TARGET off {\nLUN 0 d\n}\n}\n"
-    )
-    populate(backend, load(str(configure(tmp_path, section))))
-    assert list(backend.devices) == ["d"]
-    assert backend.devices["d"].block_count == DISK_BYTES // BLOCK_BYTES
-    on, off = backend.targets_of("nbd")
-    assert (on.name, on.is_enabled, off.name, off.is_enabled) == ("on", True, "off", False)
-    luns = [(number, entry.unit, entry.is_read_only) for number, entry in on.luns.items()]
-    unit = backend.devices["d"]
-    assert luns == [(0, unit, False), (5, unit, True)]
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path: path.mkdir(), "{}: neither a regular file nor a block device"),
-        (lambda path: os.mkfifo(path), "{}: neither a regular file nor a block device"),
-        (lambda path: path.symlink_to("gone"), "{}: No such file or directory"),
-        (lambda path: path.touch(), "empty: expected at least one block of 512 bytes"),
-        (
-            lambda path: path.write_bytes(bytes(511)),
-            "empty: expected at least one block of 512 bytes",
-        ),
-    ],
-)
-def test_what_cannot_be_a_disk_is_refused_at_its_line(
-    tmp_path: Path, backend: Backend, make: Callable[[Path], object], reason: str
-) -> None:
-    path = tmp_path / "thing"
-    make(path)
-    conf = configure(tmp_path, image=path)
-    with pytest.raises(ConfigError) as caught:
-        populate(backend, load(str(conf)))
-    assert str(caught.value) == f"{conf}:2: device d: {reason.format(path)}"
 
 
 def in_process(config: Config, visit: Callable[[], None]) -> None:

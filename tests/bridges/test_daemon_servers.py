@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridges.config import DriverConfig, load
-from bridges.daemon import populate
+from bridges.daemon_populate import populate
 from bridges.daemon_servers import Parts, Server, servers_of, starting_order
 from bridges.inherited import NOTHING_INHERITED, Inherited, PassedSocket
 from bridges.listeners import Address
@@ -46,7 +46,13 @@ def starting(
     async def run(backend: Backend, section: DriverConfig) -> None:
         loop = asyncio.get_running_loop()
         parts = Parts(
-            loop, backend, Spinner(), inherited, lambda: events.append("left"), hooks.append
+            loop,
+            backend,
+            Spinner(),
+            inherited,
+            lambda: events.append("left"),
+            hooks.append,
+            SyncEngine(),
         )
         servers = list(servers_of(parts, section))
         visit(servers)
@@ -128,7 +134,9 @@ def test_aoe_has_a_server_for_its_interface(tmp_path: Path) -> None:
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        parts = Parts(loop, backend, Spinner(), NOTHING_INHERITED, lambda: None, hooks.append)
+        parts = Parts(
+            loop, backend, Spinner(), NOTHING_INHERITED, lambda: None, hooks.append, SyncEngine()
+        )
         with pytest.raises(OSError, match="no-such-if"):
             list(servers_of(parts, config.drivers["aoe"]))
 
@@ -152,7 +160,15 @@ def test_aoe_does_not_start_with_a_state_that_cannot_be_understood(tmp_path: Pat
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        parts = Parts(loop, backend, Spinner(), NOTHING_INHERITED, lambda: None, lambda hook: None)
+        parts = Parts(
+            loop,
+            backend,
+            Spinner(),
+            NOTHING_INHERITED,
+            lambda: None,
+            lambda hook: None,
+            SyncEngine(),
+        )
         list(servers_of(parts, config.drivers["aoe"]))
 
     message = f"{path}:7: target e1.1: {folder}/e1.1.json: expected an object with config_string"

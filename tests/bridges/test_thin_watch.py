@@ -32,8 +32,8 @@ def test_space_is_measured_at_once_and_after_each_period() -> None:
     async def run() -> None:
         reached = asyncio.Event()
         measured, other = MeasuredVdisk(3, reached), FaultyVdisk(is_thin=True)
-        watch = ThinWatch(asyncio.get_running_loop(), [disk(measured), disk(other)], 0.001)
-        watch.start()
+        watch = ThinWatch(asyncio.get_running_loop(), 0.001)
+        watch.watch([disk(measured), disk(other)])
         assert measured.names == ["measure_space"]
         await asyncio.wait_for(reached.wait(), 10)
         watch.stop()
@@ -46,8 +46,8 @@ def test_watch_that_was_stopped_measures_no_more() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         measured = MeasuredVdisk(2, asyncio.Event())
-        watch = ThinWatch(loop, [disk(measured)], 0.001)
-        watch.start()
+        watch = ThinWatch(loop, 0.001)
+        watch.watch([disk(measured)])
         watch.stop()
         # The loop calls what is due earlier first, so the watch would have come before this.
         later = loop.create_future()
@@ -61,8 +61,32 @@ def test_watch_that_was_stopped_measures_no_more() -> None:
 
 def test_watch_without_thresholds_has_nothing_to_do() -> None:
     async def run() -> None:
-        watch = ThinWatch(asyncio.get_running_loop(), [disk(FaultyVdisk(is_thin=True))])
-        watch.start()
+        watch = ThinWatch(asyncio.get_running_loop())
+        watch.watch([disk(FaultyVdisk(is_thin=True))])
         watch.stop()
+
+    asyncio.run(run())
+
+
+def test_watch_follows_disks_that_come_and_go() -> None:
+    async def run() -> None:
+        reached = asyncio.Event()
+        first, second = MeasuredVdisk(100, asyncio.Event()), MeasuredVdisk(3, reached)
+        one, two = disk(first), disk(second)
+        watch = ThinWatch(asyncio.get_running_loop(), 0.001)
+        watch.watch([one])
+        assert (first.names, second.names) == (["measure_space"], [])
+        watch.watch([one, two])
+        # Only what is new is looked at before its time.
+        assert (first.names, second.names) == (["measure_space"], ["measure_space"])
+        watch.watch([two])
+        await asyncio.wait_for(reached.wait(), 10)
+        assert first.names == ["measure_space"]
+        watch.watch([])
+        measured = len(second.log)
+        later = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.01, later.set_result, None)
+        await later
+        assert len(second.log) == measured
 
     asyncio.run(run())

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from scsi_backend.handlers.attributes import VdiskAttributes
 from scsi_backend.handlers.vdisk import Extent, Space, Vdisk
-from scsi_backend.io.engine import Done, Operation, call_guarded, read_fully, write_fully
+from scsi_backend.io.engine import Done, Engine, Operation, call_guarded, read_fully, write_fully
 from scsi_backend.io.scatter import Buffer, contiguous
 
 NOT_NOW = -errno.EAGAIN
@@ -236,6 +236,10 @@ class ManualEngine:
     def for_device(self) -> ManualEngine:
         """See ``WholeEngine.for_device``."""
         return self
+
+    def release(self, part: Engine, done: Callable[[], None]) -> None:
+        """See ``WholeEngine.release``: of one engine for all, no part can be given back."""
+        done()
 
     def read(self, fd: int, view: Buffer, offset_bytes: int, done: Done) -> None:
         """See ``Engine.read``."""

@@ -306,3 +306,30 @@ def test_large_writes_go_to_the_workers_one_by_one(
     engine.write(fd, memoryview(b"x"), 0, results.append)
     loop.run_until(engine, lambda: len(results) == 4)
     assert sorted(results) == [1] + [1 << 20] * 3
+
+
+def test_a_device_is_released_once_its_operations_have_ended(loop: Loop) -> None:
+    engine = ThreadEngine(loop.call_soon, workers=2)
+    part, other = engine.for_device(), engine.for_device()
+    before = threading.active_count()
+    gate = threading.Event()
+    results: list[object] = []
+
+    def again(result: int) -> None:
+        results.append(result)
+        # What follows from an operation is waited for as well.
+        part.call(lambda: 2, results.append)
+
+    other.call(lambda: 0, lambda result: None)
+    part.call(lambda: int(gate.wait(DEADLINE_S)), again)
+    engine.release(part, lambda: results.append("released"))
+    loop.turn()
+    assert results == []
+    gate.set()
+    loop.run_until(engine, lambda: len(results) == 3)
+    assert results == [1, 2, "released"]
+    assert threading.active_count() == before + 1
+    engine.release(other, lambda: results.append("other"))
+    loop.run_until(engine, lambda: len(results) == 4)
+    assert threading.active_count() == before
+    assert engine.close()
