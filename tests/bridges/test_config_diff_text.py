@@ -78,8 +78,8 @@ def replaced(old: str, new: str) -> Config:
         ),
         (
             "set-target-attribute",
-            {"target": "e1.1", "attribute": "reservation_conflict", "value": "ata"},
-            [f"~ {E11} reservation_conflict aoe -> ata"],
+            {"target": "e1.1", "attribute": "reservation_conflict", "value": "aoe"},
+            [f"~ {E11} reservation_conflict ata -> aoe"],
         ),
         (
             "set-target-attribute",
