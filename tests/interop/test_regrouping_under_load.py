@@ -25,7 +25,7 @@ from tests.scsi_backend import cdbs
 
 REGROUPINGS = 100
 JOBS = 4
-JOB_MIB = 16
+JOB_MIB = 4
 FIO_S = 8
 INITIATOR = f"unix:uid={os.getuid()}"
 CONF = """\
@@ -128,6 +128,8 @@ def test_writers_that_keep_their_lun_see_no_error(served: DaemonProcess, tmp_pat
     assert fio.returncode == 0, shown
     assert "err= 0" in shown
     assert "verify:" not in shown
+    # What each pass over the disk has written, it reads back.
+    assert "READ:" in shown
     assert count >= REGROUPINGS
 
 
