@@ -110,7 +110,10 @@ def verifying_fio(folder: Path) -> subprocess.Popen[str]:
         *(f"--numjobs={JOBS}", "--thread", f"--size={JOB_MIB}m", f"--offset_increment={JOB_MIB}m"),
         *("--time_based", f"--runtime={FIO_S}", "--group_reporting", "--output-format=normal"),
     )
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # It leaves files where it runs.
+    return subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_writers_that_keep_their_lun_see_no_error(served: DaemonProcess, tmp_path: Path) -> None:
