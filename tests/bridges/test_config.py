@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from bridges.config import Config, load
 from bridges.config_alua import GroupTargetAttributes, TargetGroupAttributes
+from bridges.config_edit import VERBS
 from bridges.driver_attributes import (
     DRIVERS,
     AoeAttributes,
@@ -313,14 +314,35 @@ def test_any_piece_of_a_file_is_accepted_or_refused_inside_it(tmp_path: Path) ->
 README = Path(__file__).parents[2] / "README.rst"
 
 
+def readme_example(introduction: str) -> str:
+    """The literal block behind these words."""
+    _, _, rest = README.read_text().partition(f"{introduction}::\n\n")
+    return dedent("\n".join(takewhile(lambda line: not line or line[0] == " ", rest.splitlines())))
+
+
 def test_the_readmes_example_is_a_configuration(tmp_path: Path) -> None:
-    _, _, rest = README.read_text().partition("It is SCST's ``scst.conf``::\n\n")
-    example = "\n".join(takewhile(lambda line: not line or line[0] == " ", rest.splitlines()))
-    config = load_text(tmp_path, dedent(example))
+    config = load_text(tmp_path, readme_example("It is SCST's ``scst.conf``"))
     assert [device.name for device in config.devices] == ["disk0"]
     assert sorted(config.drivers) == ["aoe", "nbd", "scst_local"]
     for driver in config.drivers.values():
         assert [target.attributes.enabled for target in driver.targets] == [True]
+
+
+def test_the_readmes_group_is_one_of_a_target(tmp_path: Path) -> None:
+    target = readme_example("In place of the nbd target\nabove")
+    driver = f"TARGET_DRIVER nbd {{\nlisten 127.0.0.1\n{target}\n}}\n"
+    devices = "".join(f"DEVICE {name} {{\nfilename /{name}\n}}\n" for name in ("disk0", "disk1"))
+    config = load_text(tmp_path, f"HANDLER vdisk_fileio {{\n{devices}}}\n{driver}")
+    (section,) = config.drivers["nbd"].targets
+    assert [lun.is_read_only for lun in section.luns] == [True]
+    (group,) = section.groups
+    assert group.initiators == ("10.1.0.0/16", "tls:CN=db*", "unix:uid=0")
+    assert [(lun.number, lun.device) for lun in group.luns] == [(0, "disk0"), (1, "disk1")]
+
+
+def test_the_readme_names_every_verb() -> None:
+    text = README.read_text()
+    assert {verb for verb in VERBS if re.search(rf"\b{verb}\b", text) is None} == set()
 
 
 def test_the_readme_names_every_attribute() -> None:
