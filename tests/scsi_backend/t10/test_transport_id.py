@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.t10.transport_id import (
+    NAME_PREFIX,
     initiator_text,
     named_transport_id,
     parse_transport_id,
@@ -45,6 +46,11 @@ def test_transport_id_is_read_from_where_it_begins() -> None:
 def test_names_that_differ_have_different_transport_ids() -> None:
     names = ["a", "A", "%41", "a\0", "a ", "x" * 300, "x" * 301, "x" * 299 + "y"]
     assert len({transport_id(name) for name in names}) == len(names)
+
+
+def test_nobody_can_choose_the_name_that_another_s_is_cut_to() -> None:
+    cut = transport_id_text(transport_id("x" * 300)).removeprefix(NAME_PREFIX)
+    assert transport_id(cut) != transport_id("x" * 300)
 
 
 @pytest.mark.parametrize(
