@@ -75,7 +75,10 @@ def transport_id_text(data: bytes) -> str:
     parsed = parse_transport_id(data)
     if parsed is None or parsed[1] != len(data):
         return data.hex()
-    name = data[_HEADER_BYTES:].rstrip(b"\0").decode("ascii", "replace")
+    try:
+        name = data[_HEADER_BYTES:].rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return data.hex()
     return name if name.isprintable() and name.startswith(_ISCSI_NAMES) else data.hex()
 
 
@@ -86,7 +89,7 @@ def initiator_text(data: bytes) -> str:
     """
     text = transport_id_text(data)
     name = unquote(text.removeprefix(NAME_PREFIX))
-    is_ours = name.isprintable() and named_transport_id(name) == data
+    is_ours = name and name.isprintable() and named_transport_id(name) == data
     return name if is_ours else text
 
 

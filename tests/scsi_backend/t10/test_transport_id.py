@@ -91,6 +91,18 @@ def test_text_is_the_name_or_hex() -> None:
         assert transport_id_text(other) == other.hex()
 
 
+def test_texts_of_names_beyond_ascii_are_told_apart() -> None:
+    names = [f"iqn.2000-01.com.example:n{letter}de-a".encode() for letter in "oöø"]
+    broken = [b"iqn.2000-01.com.example:n\xffde-", b"iqn.2000-01.com.example:n\xfede-"]
+    texts = [initiator_text(iscsi(name)) for name in names + broken]
+    assert texts[:3] == [name.decode() for name in names]
+    assert texts[3:] == [iscsi(name).hex() for name in broken]
+
+
+def test_initiator_without_a_name_is_called_by_the_prefix() -> None:
+    assert initiator_text(transport_id("")) == NAME_PREFIX
+
+
 @pytest.mark.parametrize(
     "name",
     [
