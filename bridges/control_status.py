@@ -280,9 +280,7 @@ def _listeners(
         exports.export_name(target, lun)
         for target in backend.targets_of(exports.DRIVER)
         if target.is_enabled
-        for lun in sorted(
-            {*target.luns, *(n for each in target.groups.values() for n in each.luns)}
-        )
+        for lun in sorted(_lun_numbers(target))
     ]
     for driver, each in servers.items():
         for server in each:

@@ -9,12 +9,15 @@ business.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 # RFC 3720, 3.2.6.1: no initiator's name is longer.
 MAX_NAME_BYTES: Final = 223
 _DIGEST_CHARACTERS: Final = 32
 _ESCAPED: Final = " %,"
+# How what was cut ends, and may begin: a character has up to four bytes.
+_CUT: Final = re.compile(f".{{187,190}}~[0-9a-f]{{{_DIGEST_CHARACTERS}}}".encode(), re.DOTALL)
 
 
 def escape(text: str) -> str:
@@ -28,9 +31,12 @@ def escape(text: str) -> str:
 
 
 def bounded(name: str) -> str:
-    """Cut a name of more than 223 bytes, which then ends in a digest of the whole."""
+    """Cut a name of more than 223 bytes, which then ends in a digest of the whole.
+
+    One that looks as if it had been cut is, too: nobody can take the name of another so.
+    """
     encoded = name.encode()
-    if len(encoded) <= MAX_NAME_BYTES:
+    if len(encoded) <= MAX_NAME_BYTES and not _CUT.fullmatch(encoded):
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST_CHARACTERS]
     kept = encoded[: MAX_NAME_BYTES - 1 - len(digest)].decode("utf-8", "ignore")

@@ -54,7 +54,7 @@ def find_target(targets: Sequence[Target], name: str, initiator: str) -> tuple[T
             if entry.unit.name == name:
                 return target, lun
     raise HelloError(
-        HelloStatus.NO_SUCH_TARGET, f"no target and no mapped device is named '{name}'"
+        HelloStatus.NO_SUCH_TARGET, f"no target and no mapped device is named {name!r}"
     )
 
 

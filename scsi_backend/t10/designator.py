@@ -10,6 +10,7 @@ from scsi_backend.t10.designation import DesignatorType
 
 _HEADER_LENGTH = 4
 _ASSOCIATION_LOGICAL_UNIT = 0
+_RELATIVE_PORT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ def logical_unit_designators(page: bytes | memoryview) -> frozenset[Designator]:
 def relative_target_port_of(page: bytes | memoryview) -> int | None:
     """Return which port a VPD 83h page came through, where it says so."""
     for each in designators(page):
-        if each.designator_type == DesignatorType.RELATIVE_TARGET_PORT:
-            return int.from_bytes(each.value, "big")
+        # SPC-5 7.7.6.8: two bytes that are obsolete, and the identifier.
+        is_port = each.designator_type == DesignatorType.RELATIVE_TARGET_PORT
+        if is_port and len(each.value) == _RELATIVE_PORT_BYTES:
+            return int.from_bytes(each.value[2:], "big")
     return None

@@ -76,6 +76,9 @@ class FullStatuses:
         while (parsed := FullStatus.parse(body, start)) is not None:
             registrants.append(parsed[0])
             start = parsed[1]
+        if not lacking and start < len(body):
+            rest = len(body) - start
+            raise ValueError(f"{rest} bytes behind the last registrant: expected a whole one")
         return cls(generation, tuple(registrants), lacking)
 
 

@@ -9,6 +9,7 @@ and the initiator's name with what iSCSI names may not have replaced by %hex.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from typing import Final
 from urllib.parse import unquote
@@ -19,6 +20,9 @@ _FORMAT_AND_PROTOCOL_BITS: Final = 0xCF
 _HEADER_BYTES: Final = 4
 # RFC 7143 4.2.7.2.
 _MAX_NAME_BYTES: Final = 223
+_DIGEST_CHARACTERS: Final = 64
+_KEPT_CHARACTERS: Final = _MAX_NAME_BYTES - 1 - _DIGEST_CHARACTERS
+_CUT: Final = re.compile(f".{{{_KEPT_CHARACTERS}}}:[0-9a-f]{{{_DIGEST_CHARACTERS}}}")
 # With the NUL behind the name.
 MAX_TRANSPORT_ID_BYTES: Final = _HEADER_BYTES + _MAX_NAME_BYTES + 1
 # RFC 7143 4.2.7.3: how iSCSI names begin.
@@ -31,9 +35,10 @@ _MIN_ADDITIONAL_BYTES: Final = 20
 def transport_id(initiator_name: str) -> bytes:
     """Return the TransportID of an initiator; equal names have equal ones, others do not."""
     name = NAME_PREFIX + "".join(map(_escaped, initiator_name.encode()))
-    if len(name) > _MAX_NAME_BYTES:
+    # What looks as if it had been cut could be another's that was.
+    if len(name) > _MAX_NAME_BYTES or _CUT.fullmatch(name):
         digest = hashlib.sha256(initiator_name.encode()).hexdigest()
-        name = name[: _MAX_NAME_BYTES - len(digest) - 1] + ":" + digest
+        name = f"{name[:_KEPT_CHARACTERS]}:{digest}"
     return _packed(name.encode())
 
 
@@ -70,7 +75,10 @@ def transport_id_text(data: bytes) -> str:
     parsed = parse_transport_id(data)
     if parsed is None or parsed[1] != len(data):
         return data.hex()
-    name = data[_HEADER_BYTES:].rstrip(b"\0").decode("ascii", "replace")
+    try:
+        name = data[_HEADER_BYTES:].rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return data.hex()
     return name if name.isprintable() and name.startswith(_ISCSI_NAMES) else data.hex()
 
 
@@ -81,7 +89,7 @@ def initiator_text(data: bytes) -> str:
     """
     text = transport_id_text(data)
     name = unquote(text.removeprefix(NAME_PREFIX))
-    is_ours = name.isprintable() and named_transport_id(name) == data
+    is_ours = name and name.isprintable() and named_transport_id(name) == data
     return name if is_ours else text
 
 

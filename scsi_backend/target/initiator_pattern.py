@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """INITIATOR patterns: which initiators a group is for.
 
-As in SCST: ``*`` is any characters, ``?`` is one, case does not matter, and what is behind the
-first ``!`` must not match. ``!`` alone at the beginning so turns the whole pattern round; behind
-something, that must be how the name begins.
+As in SCST: ``*`` is any characters, ``?`` is one, the case of ASCII letters does not matter, and
+what is behind the first ``!`` must not match. ``!`` alone at the beginning so turns the whole
+pattern round; behind something, that must be how the name begins, and not all of it.
 
 Deviation: an address or network (``10.0.0.0/8``, ``!fd00::/8``) also matches by the peer's host,
 whatever the initiator's name is. SCST knows names only.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from string import ascii_lowercase, ascii_uppercase
 from typing import Final
 
 Host = IPv4Address | IPv6Address
@@ -22,6 +23,8 @@ Network = IPv4Network | IPv6Network
 # SCST: 255 characters with the terminating NUL would do for its longest names.
 MAX_PATTERN_CHARACTERS: Final = 255
 _INVERT: Final = "!"
+# Not str.lower(), for which other characters are some of these letters, too (U+212A is a k).
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
@@ -45,7 +48,7 @@ class InitiatorPattern:
         """Whether an initiator is meant; ``host`` is where it comes from, if from a network."""
         if self.network is not None and host is not None:
             return (host in self.network) is not self.inverts
-        return _matches(self.text.lower(), name.lower())
+        return _matches(self.text.translate(_LOWER), name.translate(_LOWER))
 
 
 def _network(text: str) -> Network | None:
@@ -71,7 +74,8 @@ def _matches(pattern: str, name: str) -> bool:
     head, invert, rest = pattern.partition(_INVERT)
     if not invert:
         return _is_like(head, name)
-    for end in range(len(name) + 1):
+    # What must not match is something: a name that ends before the ``!`` is none that is meant.
+    for end in range(len(name)):
         # Where the head may end in several places, the first one counts, as in SCST.
         if _is_like(head, name[:end]):
             return not _is_like(rest, name[end:])

@@ -44,6 +44,8 @@ class Session:
         self.id = ItNexusId(transport_id(initiator_name), target.relative_target_port)
         self._nexuses = {lun: self._nexus(lun, entry) for lun, entry in sorted(luns.items())}
         self._reachable: Sequence[Reachable] = tuple(self._nexuses.values())
+        # Those that may have commands under way; they matter to nothing but the ends of these.
+        self._retired: list[ItlNexus] = []
 
     def _nexus(self, lun: int, entry: LunEntry) -> ItlNexus:
         return ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
@@ -75,7 +77,8 @@ class Session:
         finished: Callable[[ManagementResponse], None],
     ) -> None:
         """Perform a task management function; ABORT TASK is about the command that ``is_task``."""
-        manage(self._nexuses, function, lun, is_task, finished)
+        retired = [nexus for nexus in self._retired if nexus.outstanding]
+        manage(self._nexuses, function, lun, is_task, finished, retired)
 
     def reported_luns(self) -> Sequence[int]:
         """The LUNs of the session, ascending."""
@@ -109,6 +112,7 @@ class Session:
             nexus.retire()
             if nexus.lun in after:
                 after[nexus.lun].establish_unit_attention(INQUIRY_DATA_CHANGED)
+        self._retired = [each for each in (*self._retired, *retired) if each.outstanding]
         if after.keys() != before.keys():
             for nexus in after.values():
                 nexus.establish_unit_attention(REPORTED_LUNS_CHANGED)

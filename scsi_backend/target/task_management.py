@@ -41,6 +41,8 @@ class ManagementResponse(IntEnum):
 class ManagedNexus(AttachedNexus, Protocol):
     """An I_T_L nexus, as task management sees it."""
 
+    lun: int
+
     @property
     def unit(self) -> LogicalUnit:
         """The logical unit."""
@@ -52,23 +54,41 @@ def manage(
     lun: int,
     is_task: Callable[[Command], bool],
     respond: Callable[[ManagementResponse], None],
+    retired: Sequence[ManagedNexus] = (),
 ) -> None:
-    """Perform a function that an initiator asks for by its number; ``nexuses`` are its own."""
+    """Perform a function that an initiator asks for by its number; ``nexuses`` are its own.
+
+    So are those that are ``retired`` and still have commands under way: as in SCST, these are
+    found wherever their LUN leads now.
+    """
     finished = partial(respond, ManagementResponse.FUNCTION_COMPLETE)
-    if function in _OF_SESSION:
-        _OF_SESSION[function](tuple(nexuses.values()), finished)
-    elif function not in _OF_NEXUS and function != TaskManagementFunction.ABORT_TASK:
+    if function == TaskManagementFunction.ABORT_TASK:
+        ways = (*nexuses.values(), *retired)
+        _abort_found([nexus for nexus in ways if nexus.lun == lun], is_task, respond)
+    elif function in _OF_SESSION:
+        _OF_SESSION[function](tuple(nexuses.values()), finished, retired)
+    elif function not in _OF_NEXUS:
         respond(ManagementResponse.FUNCTION_NOT_SUPPORTED)
-    elif (nexus := nexuses.get(lun)) is None:
+    elif lun not in nexuses:
         respond(ManagementResponse.INCORRECT_LUN)
-    elif function in _OF_NEXUS:
-        _OF_NEXUS[function](nexus, finished)
     else:
-        found = [command for command in nexus.outstanding if is_task(command)]
-        if found:
-            abort_task(nexus, found[0], finished)
-        else:
-            respond(ManagementResponse.TASK_DOES_NOT_EXIST)
+        _OF_NEXUS[function](nexuses[lun], finished)
+
+
+def _abort_found(
+    ways: Collection[ManagedNexus],
+    is_task: Callable[[Command], bool],
+    respond: Callable[[ManagementResponse], None],
+) -> None:
+    if not ways:
+        respond(ManagementResponse.INCORRECT_LUN)
+        return
+    found = ((nexus, each) for nexus in ways for each in nexus.outstanding if is_task(each))
+    nexus, command = next(found, (None, None))
+    if nexus is None or command is None:
+        respond(ManagementResponse.TASK_DOES_NOT_EXIST)
+    else:
+        abort_task(nexus, command, partial(respond, ManagementResponse.FUNCTION_COMPLETE))
 
 
 def abort_after_fault(nexus: AttachedNexus, unit: LogicalUnit, command: Command) -> None:
@@ -114,10 +134,14 @@ def logical_unit_reset(unit: LogicalUnit, finished: Finished) -> None:
     _let_go(unit, aborted)
 
 
-def i_t_nexus_reset(nexuses: Iterable[ManagedNexus], finished: Finished) -> None:
+def i_t_nexus_reset(
+    nexuses: Iterable[ManagedNexus],
+    finished: Finished,
+    retired: Sequence[ManagedNexus] = (),
+) -> None:
     """I_T NEXUS RESET, or the loss of a nexus that comes back: one initiator's commands."""
-    aborted: list[Command] = []
-    units: list[LogicalUnit] = []
+    aborted = [command for nexus in retired for command in abort([nexus], nexus, tas=True)]
+    units = [nexus.unit for nexus in retired]
     for nexus in nexuses:
         aborted += abort([nexus], nexus, tas=True)
         nexus.unit.forget(nexus)
@@ -146,10 +170,12 @@ _OF_NEXUS: Mapping[int, Callable[[ManagedNexus, Finished], None]] = MappingProxy
         ),
     }
 )
-_OF_SESSION: Mapping[int, Callable[[Sequence[ManagedNexus], Finished], None]] = MappingProxyType(
+_OF_SESSION: Mapping[
+    int, Callable[[Sequence[ManagedNexus], Finished, Sequence[ManagedNexus]], None]
+] = MappingProxyType(
     {
         TaskManagementFunction.I_T_NEXUS_RESET: i_t_nexus_reset,
-        TaskManagementFunction.TARGET_RESET: lambda nexuses, finished: target_reset(
+        TaskManagementFunction.TARGET_RESET: lambda nexuses, finished, _: target_reset(
             [nexus.unit for nexus in nexuses], finished
         ),
     }

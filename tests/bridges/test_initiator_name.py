@@ -36,3 +36,10 @@ def test_longer_names_are_cut_between_characters_and_still_told_apart(letter: st
     assert len(names) == 3
     assert all(len(name.encode()) <= MAX_NAME_BYTES for name in names)
     assert all(name.rpartition("~")[0].strip(letter) == "" for name in names)
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\U0001f4be", "x\U0001f4be", "xx\U0001f4be"])
+def test_nobody_can_choose_the_name_that_another_s_is_cut_to(letter: str) -> None:
+    cut = bounded(letter * 300)
+    assert bounded(cut) != cut
+    assert len(bounded(cut).encode()) <= MAX_NAME_BYTES

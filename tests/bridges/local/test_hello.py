@@ -81,6 +81,11 @@ class TestFindTarget:
             find_target(TARGETS, name, ME)
         assert caught.value.status is HelloStatus.NO_SUCH_TARGET
 
+    def test_unknown_name_stays_one_printable_line(self) -> None:
+        with pytest.raises(HelloError, match="named") as caught:
+            find_target(TARGETS, "disk0\n2026-01-01 forged \x1b[2J", ME)
+        assert caught.value.text.isprintable()
+
     def test_empty_name_is_the_only_enabled_target(self) -> None:
         found, lun = find_target(TARGETS[:2], "", ME)
         assert (found.name, lun) == ("first", 0)

@@ -30,6 +30,13 @@ def test_port_that_the_page_came_through_is_found() -> None:
     assert relative_target_port_of(bytes.fromhex("0083000c" + "01030008" + "50" * 8)) is None
 
 
+def test_port_has_sixteen_bits_whatever_a_page_says() -> None:
+    assert relative_target_port_of(bytes.fromhex("00830008" + "01140004" + "ffff0002")) == 2
+    for value in ("", "01", "0001000000000001"):
+        page = bytes.fromhex(f"0083{4 + len(value) // 2:04x}0114{len(value) // 2:04x}{value}")
+        assert relative_target_port_of(page) is None
+
+
 def test_protocol_identifier_and_piv_make_no_difference() -> None:
     page = bytes.fromhex("0083000c" + "51830008" + "5000000000000001")
     assert logical_unit_designators(memoryview(page)) == {NAA}

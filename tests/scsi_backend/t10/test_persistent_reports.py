@@ -43,6 +43,15 @@ def test_registrants_are_read() -> None:
     assert FullStatuses.parse(pr.full_status_data(0, [])) == FullStatuses(0, ())
 
 
+@pytest.mark.parametrize("length", [b"\0\0\xff\xff", b"\xff\xff\xff\xff"])
+def test_registrant_that_claims_more_than_there_is_does_not_vanish(length: bytes) -> None:
+    data = pr.full_status_data(9, STATUSES)
+    # The additional length of the second descriptor.
+    at = 8 + len(STATUSES[0].serialize()) + 20
+    with pytest.raises(ValueError, match="behind the last registrant: expected a whole one"):
+        FullStatuses.parse(data[:at] + length + data[at + 4 :])
+
+
 def test_capabilities_are_read() -> None:
     everything = Capabilities.parse(bytes.fromhex("00081dc1ea010000"))
     assert everything == Capabilities(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from scsi_backend.t10.transport_id import (
+    NAME_PREFIX,
     initiator_text,
     named_transport_id,
     parse_transport_id,
@@ -47,6 +48,11 @@ def test_names_that_differ_have_different_transport_ids() -> None:
     assert len({transport_id(name) for name in names}) == len(names)
 
 
+def test_nobody_can_choose_the_name_that_another_s_is_cut_to() -> None:
+    cut = transport_id_text(transport_id("x" * 300)).removeprefix(NAME_PREFIX)
+    assert transport_id(cut) != transport_id("x" * 300)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -83,6 +89,18 @@ def test_text_is_the_name_or_hex() -> None:
     )
     for other in (b"\x06\x00", iscsi(b"iqn.2000-01.com.example:\x1b[0m-ab"), iscsi(b"n" * 28)):
         assert transport_id_text(other) == other.hex()
+
+
+def test_texts_of_names_beyond_ascii_are_told_apart() -> None:
+    names = [f"iqn.2000-01.com.example:n{letter}de-a".encode() for letter in "oöø"]
+    broken = [b"iqn.2000-01.com.example:n\xffde-", b"iqn.2000-01.com.example:n\xfede-"]
+    texts = [initiator_text(iscsi(name)) for name in names + broken]
+    assert texts[:3] == [name.decode() for name in names]
+    assert texts[3:] == [iscsi(name).hex() for name in broken]
+
+
+def test_initiator_without_a_name_is_called_by_the_prefix() -> None:
+    assert initiator_text(transport_id("")) == NAME_PREFIX
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ _BY_NAME = (
     ("host!1", "host1", False),
     ("host!1", "host2", True),
     ("host!1", "other", False),
+    ("host!1", "host", False),
+    ("host*!1", "host", False),
+    ("host?!*1", "host2", False),
+    ("host?!*1", "host22", True),
     ("host!", "host", False),
     ("host!", "host1", True),
     # The head's star takes as little as it can.
@@ -46,6 +50,9 @@ _BY_NAME = (
     # Only the first one turns round.
     ("!a!b", "a!b", False),
     ("!a!b", "ab", True),
+    # Case is ASCII's: the sign for kelvin is no k, and no letter becomes two.
+    ("disk", "dis\u212a", False),
+    ("?", "\u0130", True),
     ("unix:uid=*", "unix:uid=0", True),
     ("02:00:00:00:00:0?", "02:00:00:00:00:01", True),
     ("10.0.0.0/8", "10.0.0.0/8", True),

@@ -14,6 +14,7 @@ from scsi_backend.t10.status import Status
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.session import AbsentNexus, Session
 from scsi_backend.target.target import Target
+from scsi_backend.target.task_management import ManagementResponse, TaskManagementFunction
 from tests.scsi_backend import cdbs
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk
 from tests.scsi_backend.initiator import Initiator, assert_check_condition
@@ -216,3 +217,54 @@ def test_command_outstanding_when_its_nexus_is_retired_still_ends(
     vdisks[0].release()
     assert pending.outcome.status == Status.GOOD
     assert not any(nexus.outstanding for nexus in retired)
+
+
+@pytest.mark.parametrize("is_mapped_again", [False, True])
+@pytest.mark.parametrize(
+    "function", [TaskManagementFunction.ABORT_TASK, TaskManagementFunction.I_T_NEXUS_RESET]
+)
+def test_task_of_a_retired_nexus_can_be_aborted(
+    target: Target,
+    vdisks: dict[int, FaultyVdisk],
+    function: TaskManagementFunction,
+    is_mapped_again: bool,
+) -> None:
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    vdisks[0].immediate_bytes, vdisks[0].is_held = NOT_NOW, True
+    pending = initiator.start(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+    luns = target.luns
+    target.configure(luns={})
+    if is_mapped_again:
+        target.configure(luns=luns)
+    responses: list[ManagementResponse] = []
+    initiator.session.manage(
+        function, 0, lambda command: command is pending.command, responses.append
+    )
+    # It is complete once the command has ended.
+    assert responses == []
+    vdisks[0].release()
+    assert pending.outcome.status == Status.TASK_ABORTED
+    assert responses == [ManagementResponse.FUNCTION_COMPLETE]
+
+
+def test_task_of_a_retired_nexus_is_found_by_its_lun(
+    target: Target, vdisks: dict[int, FaultyVdisk]
+) -> None:
+    initiator = Initiator(target.open_session("initiator"))
+    initiator.send(cdbs.TEST_UNIT_READY)
+    vdisks[0].immediate_bytes, vdisks[0].is_held = NOT_NOW, True
+    initiator.start(cdbs.block(cdbs.READ, 10, 0, 1), None, 512)
+    target.configure(luns={2: target.luns[2]})
+    responses: list[ManagementResponse] = []
+    for lun in (2, 5):
+        initiator.session.manage(
+            TaskManagementFunction.ABORT_TASK, lun, lambda _: True, responses.append
+        )
+    vdisks[0].release()
+    initiator.session.manage(TaskManagementFunction.ABORT_TASK, 0, lambda _: True, responses.append)
+    assert responses == [
+        ManagementResponse.TASK_DOES_NOT_EXIST,
+        ManagementResponse.INCORRECT_LUN,
+        ManagementResponse.INCORRECT_LUN,
+    ]
