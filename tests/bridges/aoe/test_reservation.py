@@ -159,6 +159,31 @@ def test_a_list_is_not_set_before_a_registration_that_is_being_stored() -> None:
     assert bench.port.take() == _REFUSED[:1]
 
 
+def test_a_target_ends_after_a_list_that_waits_for_a_device_that_it_has_lost() -> None:
+    bench = Bench()
+    local = _local(bench)
+    store = bench.lun.unit.reservations.store = Store()
+    store.is_held = True
+    local.start(pr_out(IGNORE, 0, 24), bytes(15) + b"\x0a" + bytes(8))
+    bench.receive(_SET_A)
+    bench.scsi_target.configure(luns={})
+    ended: list[bool] = []
+    bench.target.end(lambda: ended.append(True))
+    assert ended == []
+    store.held.pop()(0)
+    assert (ended, bench.port.allocated) == ([True], 0)
+
+
+def test_a_target_does_not_wait_for_registrations_of_others_to_end() -> None:
+    bench = Bench()
+    store = bench.lun.unit.reservations.store = Store()
+    store.is_held = True
+    _local(bench).start(pr_out(IGNORE, 0, 24), bytes(15) + b"\x0a" + bytes(8))
+    ended: list[bool] = []
+    bench.target.end(lambda: ended.append(True))
+    assert ended == [True]
+
+
 def test_a_registration_waits_for_a_list_that_is_being_kept() -> None:
     saves: list[TargetState] = []
     finish = []
