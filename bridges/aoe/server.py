@@ -141,9 +141,8 @@ class AoeServer:
             self._events.close()
             self._events = None
         ports = [place.port for place in self._places.values()]
-        await asyncio.gather(
-            *self._leaving, *map(self._leave, ports), *map(self._end, self.targets)
-        )
+        targets = (*self.targets, *self._ending)
+        await asyncio.gather(*self._leaving, *map(self._leave, ports), *map(self._end, targets))
         self._places.clear()
 
     def look_at_sizes(self) -> None:

@@ -130,6 +130,30 @@ def test_a_target_that_is_made_again_is_silent_until_its_former_self_has_ended(
     run(scenario())
 
 
+def test_a_stop_waits_for_a_target_that_is_being_removed(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        slow = filled_disk()
+        async with serve(network, {(1, 1): scsi_target(disk(slow))}) as (server, client):
+            await client.receive()
+            await client.exchange(client.ata(0x24, 7))
+            slow.immediate_bytes, slow.is_held = NOT_NOW, True
+            await client.send(client.ata(0x24, 8))
+            await passes(lambda: bool(slow.held))
+            removal = asyncio.ensure_future(server.remove_export(server.targets[0]))
+            await asyncio.sleep(0)
+            stop = asyncio.ensure_future(server.stop())
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert not stop.done()
+            slow.release_all()
+            await asyncio.gather(stop, removal)
+            assert bytes(await client.receive())[36:] == pattern(8, 512)
+
+    run(scenario())
+
+
 def test_an_interface_is_served_as_long_as_it_leads_somewhere(
     network: Network, run: Run, serve: Serve
 ) -> None:
