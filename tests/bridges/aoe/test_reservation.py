@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridges.aoe.address import Address
 from bridges.aoe.fence import Commands
 from bridges.aoe.policy import Policy, ReservationConflict
@@ -172,6 +174,27 @@ def test_a_target_ends_after_a_list_that_waits_for_a_device_that_it_has_lost() -
     assert ended == []
     store.held.pop()(0)
     assert (ended, bench.port.allocated) == ([True], 0)
+
+
+def test_a_list_that_is_kept_as_its_target_is_made_again_fences_all_the_same() -> None:
+    finish: list[Callable[[None], None]] = []
+    state = KeptState(None, lambda value, done: finish.append(done))
+    bench = Bench(state=state)
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    bench.receive(ata("41 00 01 34 070000000000 0000", bytes(512), header=REQUEST_OF_OTHER))
+    bench.receive(_SET_A)
+    bench.target.end(lambda: None)
+    again = AoeTarget(Address(1, 1), bench.scsi_target, bench.clock, state=state)
+    finish.pop()(None)
+    assert bench.port.take() == []
+    bench.lun.release()
+    written, reserved = bench.port.take()
+    assert (written[27], reserved) == (0x40, _DONE)
+    assert not again.admits_data(bytes.fromhex(_B))
+    assert bench.lun.unit.reservations.has_legacy
+    again.end(lambda: None)
+    assert not bench.lun.unit.reservations.has_legacy
 
 
 def test_a_target_does_not_wait_for_registrations_of_others_to_end() -> None:
