@@ -130,6 +130,36 @@ def test_a_target_that_is_made_again_is_silent_until_its_former_self_has_ended(
     run(scenario())
 
 
+def test_an_interface_that_is_opened_again_leads_to_a_former_target_once_that_has_ended(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        slow = filled_disk()
+        scsi = scsi_target(disk(slow))
+        async with serve(network, {(1, 1): scsi}) as (server, client):
+            await client.receive()
+            await client.exchange(client.ata(0x24, 7))
+            slow.immediate_bytes, slow.is_held = NOT_NOW, True
+            await client.send(client.ata(0x24, 8))
+            await passes(lambda: bool(slow.held))
+            removal = asyncio.ensure_future(server.remove_export(server.targets[0]))
+            await asyncio.sleep(0)
+            server.add_export(Export(AoeTarget(Address(1, 1), scsi, asyncio.get_running_loop())))
+            assert server.ports == {}
+            server.add_export(Export(_target(filled_disk(), 3)))
+            for _ in range(2):
+                assert (await client.receive())["AOE"].minor == 3
+                await client.send(client.config(shelf=0xFFFF, slot=0xFF))
+            assert (await client.receive())["AOE"].minor == 3
+            slow.immediate_bytes, slow.is_held = None, False
+            slow.release_all()
+            await removal
+            assert sorted([(await client.receive())["AOE"].cmd for _ in range(2)]) == [0, 1]
+            assert sorted(await _slots(client, 2)) == [1, 3]
+
+    run(scenario())
+
+
 def test_a_stop_waits_for_a_target_that_is_being_removed(
     network: Network, run: Run, serve: Serve
 ) -> None:
