@@ -284,7 +284,7 @@ class AoeTarget:
 
     def _fenced_commands(self) -> list[Commands]:
         fenced = self._sessions.so_far(self._admission.fences)
-        return [*fenced, *self._reservation.commands_elsewhere()]
+        return [*fenced, *self._reservation.commands_kept_out()]
 
     def _target_changed(self) -> None:
         """The SCSI target was enabled or disabled, or shows initiators other devices."""

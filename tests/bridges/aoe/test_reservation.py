@@ -253,6 +253,17 @@ def test_the_reply_says_that_nothing_of_other_doors_is_under_way_any_more() -> N
     assert bench.port.take() == [_DONE]
 
 
+def test_the_reply_says_so_of_a_target_too_that_had_the_port_before() -> None:
+    bench = Bench()
+    former = sign_in(bench.lun.unit, "former", port=1)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    former.start(cdbs.block(cdbs.WRITE, 16, 0, 1), bytes(512))
+    former.session.close()
+    assert bench.exchange(_SET_A) == []
+    bench.lun.release()
+    assert bench.port.take() == [_DONE]
+
+
 def test_two_targets_of_one_device_cannot_both_be_reserved() -> None:
     bench = Bench()
     other = Target("aoe", "e1.2", _ELSEWHERE)
@@ -330,8 +341,8 @@ def test_without_a_list_nothing_is_waited_for() -> None:
     bench = Bench()
     reservation = ListReservation(1)
     reservation.lead_to([bench.lun.unit])
-    assert reservation.commands_elsewhere() == ()
+    assert reservation.commands_kept_out() == ()
     reservation.take(_LIST_A)
-    (commands,) = reservation.commands_elsewhere()
+    (commands,) = reservation.commands_kept_out()
     assert isinstance(commands, Commands)
     assert commands.count == 0
