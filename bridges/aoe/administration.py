@@ -16,7 +16,7 @@ from typing import Final
 
 from bridges.aoe import mac_mask, query_config, reserve, wire
 from bridges.aoe.address import Address
-from bridges.aoe.fence import Fences
+from bridges.aoe.fence import Commands, Fences
 from bridges.aoe.mac_mask import MaskAnswer
 from bridges.aoe.operation import Port
 from bridges.aoe.reservation import ListReservation
@@ -62,7 +62,7 @@ class Administration:
         self._fences = fences
         self._reservation = reservation
         # Changes of the reserve list that have not been made.
-        self._reserving = 0
+        self._reserving = Commands()
         self._may_edit = may_edit
 
     def query_config(self, frame: memoryview, header: Header, port: Port) -> bool:
@@ -173,13 +173,12 @@ class Administration:
         return False
 
     def _set_reserve(self, argument: ReserveArgument, header: Header, port: Port) -> None:
-        is_full = self._fences.is_full or self._reserving >= MAX_WAITING_CHANGES
+        is_full = self._fences.is_full or self._reserving.count >= MAX_WAITING_CHANGES
         reply = None if is_full else self._begin_change(header, port)
         if reply is None:
             return
 
         def done(leave: Callable[[], None], answer: int | OSError) -> None:
-            self._reserving -= 1
             leave()
             error = AoeError.DEVICE_UNAVAILABLE if isinstance(answer, OSError) else answer
             shown = self._reserve_argument(argument.command, _mtu_of(reply, port))
@@ -189,26 +188,24 @@ class Administration:
             else:
                 # Who fences another host off relies on it that nothing of that host is to come.
                 self._fences.wait(send)
+            self._reserving.end()
 
         def rule(state: TargetState) -> tuple[int, TargetState]:
             if argument.macs and not self._reservation.admits(header.source):
                 return AoeError.TARGET_IS_RESERVED, state
             return reserve.reserve(argument, header.source, state)
 
-        self._reserving += 1
+        self._reserving.count += 1
         self._reservation.in_turn(lambda leave: self._state.change(rule, partial(done, leave)))
 
     def when_idle(self, done: Callable[[], None]) -> None:
         """Call back when every change that was asked for so far has been made or refused."""
 
-        def last(leave: Callable[[], None]) -> None:
-            def finish(answer: OSError | None) -> None:
-                leave()
-                done()
+        def reserved() -> None:
+            self._state.change(lambda state: (None, state), lambda answer: done())
 
-            self._state.change(lambda state: (None, state), finish)
-
-        self._reservation.in_turn(last)
+        # Those wait for their turn first, some at devices that the target has lost meanwhile.
+        Fences(lambda: (self._reserving,)).wait(reserved)
 
     def _reserve_argument(self, command: int, mtu: int) -> bytes:
         macs = self._state.value.reserve_list[: reserve.capacity_for(mtu)]

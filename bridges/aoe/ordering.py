@@ -53,7 +53,7 @@ class Scattered(Ranged, Protocol):
 
 
 class WriteOrder:
-    """Owns the writes of one target that have arrived and are not done."""
+    """Owns the writes of one disk that have arrived and are not done."""
 
     def __init__(self) -> None:
         # By piece; while there are none, nothing has to wait.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from bridges.aoe.fence import Commands
 from scsi_backend.servers.logical_unit import LogicalUnit
+from scsi_backend.servers.reservation_rules import Conflict, rule_of
 from scsi_backend.servers.task_abort import when_ended
 from scsi_backend.servers.turn import take_all
 from scsi_backend.t10.persistent_reservation import ItNexusId
@@ -66,16 +67,20 @@ class ListReservation:
         """Call ``then(leave)`` when nobody else changes reservations of the devices."""
         take_all([unit.reservations.turn for unit in self._units.values()], then)
 
-    def commands_elsewhere(self) -> tuple[Commands, ...]:
-        """Return what is under way of those whom the list keeps out at other doors."""
+    def commands_kept_out(self) -> tuple[Commands, ...]:
+        """Return what is under way, at whatever door, and would meet the list now.
+
+        A target that had this one's port before may have left some of it behind.
+        """
         if not self._holders:
             return ()
         found = [
             command
             for unit in self._units.values()
             for nexus in unit.nexuses
-            if nexus.id.relative_target_port != self._port
+            if nexus.id not in self._holders
             for command in nexus.outstanding
+            if rule_of(command.cdb[0], None).conflicts & Conflict.LEGACY
         ]
         commands = Commands()
         commands.count = len(found)

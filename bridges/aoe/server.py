@@ -18,6 +18,7 @@ import socket
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -94,6 +95,8 @@ class AoeServer:
         self._refused: dict[str, str] = {}
         self._events: socket.socket | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        # Targets that are served no more, but have something under way.
+        self._ending: list[AoeTarget] = []
 
     @property
     def targets(self) -> tuple[AoeTarget, ...]:
@@ -138,9 +141,8 @@ class AoeServer:
             self._events.close()
             self._events = None
         ports = [place.port for place in self._places.values()]
-        await asyncio.gather(
-            *self._leaving, *map(self._leave, ports), *map(self._end, self.targets)
-        )
+        targets = (*self.targets, *self._ending)
+        await asyncio.gather(*self._leaving, *map(self._leave, ports), *map(self._end, targets))
         self._places.clear()
 
     def look_at_sizes(self) -> None:
@@ -149,12 +151,20 @@ class AoeServer:
             target.look_at_size()
 
     def add_export(self, export: Export) -> None:
-        """Serve one more target, and announce it; raises ValueError if its address is taken."""
+        """Serve one more target, and announce it; raises ValueError if its address is taken.
+
+        Where another had the address, it begins when that has ended: what is still being written
+        must not undo newer writes, nor come after a reservation.
+        """
         target = export.target
         if any(target.address == other.address for other in self.targets):
             raise ValueError(f"{target.address} is served already")
         self._exports.append(export)
-        if self._events is None:
+        self._begin(export)
+
+    def _begin(self, export: Export) -> None:
+        target = export.target
+        if self._events is None or not self._may_begin(target):
             return
         for name, place in self._places.items():
             if _leads_to(name, export):
@@ -171,6 +181,7 @@ class AoeServer:
         meanwhile.
         """
         self._exports = [export for export in self._exports if export.target is not target]
+        self._ending.append(target)
         empty = []
         for name, place in tuple(self._places.items()):
             if target in place.map.targets:
@@ -186,12 +197,24 @@ class AoeServer:
 
     async def _end(self, target: AoeTarget) -> None:
         ended = asyncio.Event()
-        target.end(ended.set)
+        target.end(partial(self._ended, target, ended))
         try:
             await asyncio.wait_for(ended.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             _log.warning("target %s: ended with commands under way", target.address)
             target.let_go()
+
+    def _ended(self, target: AoeTarget, ended: asyncio.Event) -> None:
+        ended.set()
+        if target not in self._ending:
+            return
+        self._ending.remove(target)
+        for export in self._exports:
+            if export.target.address == target.address:
+                self._begin(export)
+
+    def _may_begin(self, target: AoeTarget) -> bool:
+        return all(target.address != former.address for former in self._ending)
 
     def _abandon_all(self) -> None:
         assert self._events is not None, "start has opened it"
@@ -249,7 +272,11 @@ class AoeServer:
 
     def _open(self, name: str, index: int) -> None:
         """Serve an interface and announce its targets; raises OSError with its name."""
-        targets = [export.target for export in self._exports if _leads_to(name, export)]
+        targets = [
+            export.target
+            for export in self._exports
+            if _leads_to(name, export) and self._may_begin(export.target)
+        ]
         if not targets or name in self._places:
             return
         place = _Place(index, targets)

@@ -47,14 +47,11 @@ class _Change(Generic[AnswerT]):
 
 
 class KeptState:
-    """Owns the state of one target; ``on_change`` is called after each change, before its answer.
-
-    ``on_change(before, after)`` and ``done`` run on the caller's thread.
-    """
+    """Owns the state of one target. All callbacks run on the caller's thread."""
 
     def __init__(self, value: TargetState | None = None, save: Save = save_nowhere) -> None:
         self.value = value or TargetState()
-        self.on_change: Callable[[TargetState, TargetState], None] = lambda before, after: None
+        self._watchers: list[Callable[[TargetState, TargetState], None]] = []
         self._save = save
         self._is_saving = False
         self._waiting: deque[Callable[[], None]] = deque()
@@ -63,6 +60,19 @@ class KeptState:
     def is_full(self) -> bool:
         """Whether too many changes wait to take on another."""
         return len(self._waiting) >= MAX_WAITING_CHANGES
+
+    def watch(self, watcher: Callable[[TargetState, TargetState], None]) -> Callable[[], None]:
+        """Call ``watcher(before, after)`` after each change, before its answer.
+
+        Return what ends that. A target that is made again and its former self may both watch.
+        """
+        self._watchers.append(watcher)
+
+        def unwatch() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+        return unwatch
 
     def change(self, rule: Rule[AnswerT], done: Callable[[AnswerT | OSError], None]) -> None:
         """Apply a rule once its turn has come; ``done`` gets its answer when that holds.
@@ -90,7 +100,8 @@ class KeptState:
                 change.done(error)
             else:
                 self.value = after
-                self.on_change(before, after)
+                for watcher in tuple(self._watchers):
+                    watcher(before, after)
                 change.done(answer)
             self._next()
 

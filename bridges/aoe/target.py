@@ -2,7 +2,7 @@
 """One AoE target: which frames concern it, and what is answered. No socket is known here.
 
 Frames come from ports (network interfaces), of which one target may have several. Issue ATA is
-carried out here and in operation.py, the other commands in administration.py.
+carried out in issue_ata.py and operation.py, the other commands in administration.py.
 
 Source: AoEr11 2 and 3.
 """
@@ -76,7 +76,6 @@ class AoeTarget:
         self._is_ended = False
         gate = Gate(_MAX_LONG_COMMANDS)
         state = state or KeptState()
-        state.on_change = self._state_changed
         self._admission = Admission(policy.access, state.value)
         failures = SparingLog(clock.time, _log.warning)
         terms = Terms(policy, gate, failures, self._admission.fences)
@@ -96,6 +95,7 @@ class AoeTarget:
         )
         self._ata = IssueAta(address, self._admission, self._views, self._sessions, gate)
         self._unwatch = target.watch(self._target_changed)
+        self._unwatch_state = state.watch(self._state_changed)
         administration = self._administration
         self._commands = {
             int(wire.Command.ISSUE_ATA_COMMAND): _CommandRow(
@@ -153,6 +153,7 @@ class AoeTarget:
 
         def idle() -> None:
             self.let_go()
+            self._unwatch_state()
             done()
 
         Fences(lambda: under_way).wait(answered)
@@ -283,7 +284,7 @@ class AoeTarget:
 
     def _fenced_commands(self) -> list[Commands]:
         fenced = self._sessions.so_far(self._admission.fences)
-        return [*fenced, *self._reservation.commands_elsewhere()]
+        return [*fenced, *self._reservation.commands_kept_out()]
 
     def _target_changed(self) -> None:
         """The SCSI target was enabled or disabled, or shows initiators other devices."""

@@ -77,7 +77,7 @@ def _parameter_list(descriptors: Sequence[bytes]) -> bytes:
 
 
 class TrimPlace:
-    """The place of one TRIM in the order of writes; stands for the target as its owner.
+    """The place of one TRIM in the order of writes; stands for the disk as its owner.
 
     ``ranges`` are as ``trim_ranges`` returns them.
     """

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridges.aoe.address import Address
 from bridges.aoe.fence import Commands
 from bridges.aoe.policy import Policy, ReservationConflict
@@ -159,6 +161,52 @@ def test_a_list_is_not_set_before_a_registration_that_is_being_stored() -> None:
     assert bench.port.take() == _REFUSED[:1]
 
 
+def test_a_target_ends_after_a_list_that_waits_for_a_device_that_it_has_lost() -> None:
+    bench = Bench()
+    local = _local(bench)
+    store = bench.lun.unit.reservations.store = Store()
+    store.is_held = True
+    local.start(pr_out(IGNORE, 0, 24), bytes(15) + b"\x0a" + bytes(8))
+    bench.receive(_SET_A)
+    bench.scsi_target.configure(luns={})
+    ended: list[bool] = []
+    bench.target.end(lambda: ended.append(True))
+    assert ended == []
+    store.held.pop()(0)
+    assert (ended, bench.port.allocated) == ([True], 0)
+
+
+def test_a_list_that_is_kept_as_its_target_is_made_again_fences_all_the_same() -> None:
+    finish: list[Callable[[None], None]] = []
+    state = KeptState(None, lambda value, done: finish.append(done))
+    bench = Bench(state=state)
+    bench.exchange(_READ_B)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    bench.receive(ata("41 00 01 34 070000000000 0000", bytes(512), header=REQUEST_OF_OTHER))
+    bench.receive(_SET_A)
+    bench.target.end(lambda: None)
+    again = AoeTarget(Address(1, 1), bench.scsi_target, bench.clock, state=state)
+    finish.pop()(None)
+    assert bench.port.take() == []
+    bench.lun.release()
+    written, reserved = bench.port.take()
+    assert (written[27], reserved) == (0x40, _DONE)
+    assert not again.admits_data(bytes.fromhex(_B))
+    assert bench.lun.unit.reservations.has_legacy
+    again.end(lambda: None)
+    assert not bench.lun.unit.reservations.has_legacy
+
+
+def test_a_target_does_not_wait_for_registrations_of_others_to_end() -> None:
+    bench = Bench()
+    store = bench.lun.unit.reservations.store = Store()
+    store.is_held = True
+    _local(bench).start(pr_out(IGNORE, 0, 24), bytes(15) + b"\x0a" + bytes(8))
+    ended: list[bool] = []
+    bench.target.end(lambda: ended.append(True))
+    assert ended == [True]
+
+
 def test_a_registration_waits_for_a_list_that_is_being_kept() -> None:
     saves: list[TargetState] = []
     finish = []
@@ -202,6 +250,17 @@ def test_the_reply_says_that_nothing_of_other_doors_is_under_way_any_more() -> N
     assert not _reads(local)
     bench.lun.release()
     assert write.outcome == GOOD
+    assert bench.port.take() == [_DONE]
+
+
+def test_the_reply_says_so_of_a_target_too_that_had_the_port_before() -> None:
+    bench = Bench()
+    former = sign_in(bench.lun.unit, "former", port=1)
+    bench.lun.held_opcodes = {Opcode.WRITE_16}
+    former.start(cdbs.block(cdbs.WRITE, 16, 0, 1), bytes(512))
+    former.session.close()
+    assert bench.exchange(_SET_A) == []
+    bench.lun.release()
     assert bench.port.take() == [_DONE]
 
 
@@ -282,8 +341,8 @@ def test_without_a_list_nothing_is_waited_for() -> None:
     bench = Bench()
     reservation = ListReservation(1)
     reservation.lead_to([bench.lun.unit])
-    assert reservation.commands_elsewhere() == ()
+    assert reservation.commands_kept_out() == ()
     reservation.take(_LIST_A)
-    (commands,) = reservation.commands_elsewhere()
+    (commands,) = reservation.commands_kept_out()
     assert isinstance(commands, Commands)
     assert commands.count == 0

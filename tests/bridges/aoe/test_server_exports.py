@@ -16,7 +16,7 @@ from scsi_backend.servers.disk import disk
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.target import Target
 from tests.bridges.aoe.conftest import Run, Serve
-from tests.bridges.aoe.wired import Client, filled_disk, passes, scsi_target
+from tests.bridges.aoe.wired import Client, filled_disk, passes, scsi_target, tag_of
 from tests.interop.netns import Network
 from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
 
@@ -89,6 +89,97 @@ def test_a_target_is_removed_when_everything_under_way_to_it_is_answered(
             reply = await client.receive()
             await removal
         assert bytes(reply)[36:] == pattern(8, 512)
+
+    run(scenario())
+
+
+def test_a_target_that_is_made_again_is_silent_until_its_former_self_has_ended(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        slow = filled_disk()
+        scsi, other = scsi_target(disk(slow)), _target(filled_disk(), 2)
+        async with serve(network, {(1, 1): scsi, (1, 2): other}) as (server, client):
+            for _ in range(2):
+                await client.receive()
+            await client.exchange(client.ata(0x24, 8))
+            slow.immediate_bytes, slow.is_held = NOT_NOW, True
+            await client.send(client.ata(0x34, 8, data=b"\1" * 512, tag=7))
+            await passes(lambda: bool(slow.held))
+            removal = asyncio.ensure_future(server.remove_export(server.targets[0]))
+            await asyncio.sleep(0)
+            again = AoeTarget(Address(1, 1), scsi, asyncio.get_running_loop())
+            server.add_export(Export(again))
+            # A newer write to the same sector must not be undone by the one under way.
+            newer = client.ata(0x34, 8, data=b"\2" * 512, tag=8)
+            await client.send(newer)
+            shown = await client.exchange(client.config(shelf=0xFFFF, slot=0xFF))
+            assert shown["AOE"].minor == 2
+            assert len(slow.held) == 1
+            slow.immediate_bytes, slow.is_held = None, False
+            slow.release_all()
+            replies = [await client.receive() for _ in range(2)]
+            assert sorted((reply["AOE"].tag, reply["AOE"].cmd) for reply in replies) == [
+                (0, 1),
+                (7, 0),
+            ]
+            await removal
+            assert tag_of(await client.exchange(newer)) == 8
+            assert slow.blocks(8, 1) == b"\2" * 512
+
+    run(scenario())
+
+
+def test_an_interface_that_is_opened_again_leads_to_a_former_target_once_that_has_ended(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        slow = filled_disk()
+        scsi = scsi_target(disk(slow))
+        async with serve(network, {(1, 1): scsi}) as (server, client):
+            await client.receive()
+            await client.exchange(client.ata(0x24, 7))
+            slow.immediate_bytes, slow.is_held = NOT_NOW, True
+            await client.send(client.ata(0x24, 8))
+            await passes(lambda: bool(slow.held))
+            removal = asyncio.ensure_future(server.remove_export(server.targets[0]))
+            await asyncio.sleep(0)
+            server.add_export(Export(AoeTarget(Address(1, 1), scsi, asyncio.get_running_loop())))
+            assert server.ports == {}
+            server.add_export(Export(_target(filled_disk(), 3)))
+            for _ in range(2):
+                assert (await client.receive())["AOE"].minor == 3
+                await client.send(client.config(shelf=0xFFFF, slot=0xFF))
+            assert (await client.receive())["AOE"].minor == 3
+            slow.immediate_bytes, slow.is_held = None, False
+            slow.release_all()
+            await removal
+            assert sorted([(await client.receive())["AOE"].cmd for _ in range(2)]) == [0, 1]
+            assert sorted(await _slots(client, 2)) == [1, 3]
+
+    run(scenario())
+
+
+def test_a_stop_waits_for_a_target_that_is_being_removed(
+    network: Network, run: Run, serve: Serve
+) -> None:
+    async def scenario() -> None:
+        slow = filled_disk()
+        async with serve(network, {(1, 1): scsi_target(disk(slow))}) as (server, client):
+            await client.receive()
+            await client.exchange(client.ata(0x24, 7))
+            slow.immediate_bytes, slow.is_held = NOT_NOW, True
+            await client.send(client.ata(0x24, 8))
+            await passes(lambda: bool(slow.held))
+            removal = asyncio.ensure_future(server.remove_export(server.targets[0]))
+            await asyncio.sleep(0)
+            stop = asyncio.ensure_future(server.stop())
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert not stop.done()
+            slow.release_all()
+            await asyncio.gather(stop, removal)
+            assert bytes(await client.receive())[36:] == pattern(8, 512)
 
     run(scenario())
 

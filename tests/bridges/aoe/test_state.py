@@ -36,17 +36,29 @@ def _append(letter: bytes) -> Callable[[TargetState], tuple[bytes, TargetState]]
 def test_in_memory_a_change_is_made_at_once() -> None:
     kept = KeptState()
     seen: list[object] = []
-    kept.on_change = lambda before, after: seen.append((before, after))
+    kept.watch(lambda before, after: seen.append((before, after)))
     kept.change(_append(b"a"), seen.append)
     before, after = TargetState(), TargetState(b"a")
     assert seen == [(before, after), b""]
     assert kept.value == after
 
 
+def test_all_who_watch_hear_of_a_change_until_they_have_heard_enough() -> None:
+    kept = KeptState()
+    heard: list[str] = []
+    unwatch = kept.watch(lambda before, after: heard.append("a"))
+    kept.watch(lambda before, after: heard.append("b"))
+    kept.change(_append(b"a"), lambda answer: None)
+    for _ in range(2):
+        unwatch()
+    kept.change(_append(b"b"), lambda answer: None)
+    assert heard == ["a", "b", "b"]
+
+
 def test_what_changes_nothing_is_not_kept() -> None:
     disk, answers = _SlowDisk(), list[object]()
     kept = KeptState(TargetState(b"x"), disk.save)
-    kept.on_change = lambda before, after: answers.append(b"changed")
+    kept.watch(lambda before, after: answers.append(b"changed"))
     kept.change(lambda state: (b"same", state), answers.append)
     assert (answers, disk.pending) == ([b"same"], [])
 
@@ -77,7 +89,7 @@ def test_changes_wait_for_one_another_and_begin_with_what_is_there_then() -> Non
 def test_a_change_that_could_not_be_kept_has_not_happened() -> None:
     disk, answers = _SlowDisk(), list[object]()
     kept = KeptState(TargetState(b"x"), disk.save)
-    kept.on_change = lambda before, after: answers.append("changed")
+    kept.watch(lambda before, after: answers.append("changed"))
     kept.change(_append(b"a"), answers.append)
     kept.change(_append(b"b"), answers.append)
     error = OSError(errno.ENOSPC, "full")
