@@ -16,6 +16,7 @@ from bridges.config_edit_targets import keep_ports
 from bridges.daemon_change import Change, Patience
 from bridges.daemon_check import reason, refusals
 from bridges.daemon_doors import Doors
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.target.backend import Backend
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ class Running:
         """What is in force, with the state that the target group of an edit really has."""
         group = self._backend.device_groups[str(arguments["device_group"])]
         state = group.target_groups[str(arguments["target_group"])].state
+        if state is AccessState.TRANSITIONING:
+            # No initiator's, but on its way to the one that the configuration has.
+            return self._config
         return edit(self._config.statements, _SET_STATE, {**arguments, "state": state.name.lower()})
 
     async def note(self, verb: str, arguments: Mapping[str, object]) -> None:

@@ -128,6 +128,10 @@ def test_a_change_of_state_waits_for_commands_and_says_so(
             "target group g/one: transitioning, until the commands that are under way have"
             " ended; then standby",
         )
+        # What is on its way already is not begun anew.
+        place = {"device_group": "g", "target_group": "one"}
+        outcome = await led.running.edit("set-target-group-state", {**place, "state": "standby"})
+        assert (outcome.lines, outcome.warnings) == ((), ())
         gate.set()
         (one,) = led.backend.device_groups["g"].target_groups.values()
         while one.state is not AccessState.STANDBY:
