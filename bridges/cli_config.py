@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -86,8 +88,12 @@ def write(
         typer.echo(text, nl=False)
         return
     try:
-        # A link goes on leading where it did.
-        _replace(Path(os.path.realpath(output)), text.encode())
+        if output.exists() and not output.is_file():
+            # A device or a pipe is nothing to be replaced.
+            output.write_text(text, encoding="utf-8")
+        else:
+            # A link goes on leading where it did.
+            _replace(Path(os.path.realpath(output)), text.encode())
     except OSError as error:
         _fail(f"{output}: {error.strerror}")
 
@@ -112,21 +118,41 @@ def _ask(control: Path, command: str, arguments: Mapping[str, object]) -> Any:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, whole and durably; raises OSError."""
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    with open(descriptor, "wb") as file:
-        if path.exists():
-            os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    os.rename(new, path)
+    """Put a file in the place of another, whole and durably; raises OSError.
+
+    It has the owner and the mode of the other, whom a daemon may need to read it.
+    """
+    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            _liken(descriptor, path)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _liken(descriptor: int, path: Path) -> None:
+    """Give a file that only its owner can read so far the owner and the mode of another."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        os.fchmod(descriptor, _MODE & ~mask)
+        return
+    # Only root may give files away.
+    with suppress(PermissionError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
 
 def _fail(message: str) -> NoReturn:

@@ -8,7 +8,7 @@ by them, and reservations are kept by them: an edit writes down those that it wo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from dataclasses import replace
 from itertools import count
 
 from pydantic import Field
@@ -178,20 +178,38 @@ def keep_ports(before: Mapping[tuple[str, str], int], tree: Statements) -> State
     """Write down each number that is no longer the one that it was before; raises ConfigError."""
     while True:
         # What is written down may move others.
-        moved = [
-            (port, before[port])
-            for port, number in _ports(tree).items()
-            if before.get(port, number) != number and not _is_given(tree, port)
-        ]
+        config = interpret(tree)
+        given = {
+            (driver.name, target.name)
+            for driver in config.drivers.values()
+            for target in driver.targets
+            if target.attributes.rel_tgt_id is not None
+        }
+        moved = {
+            port: before[port]
+            for port, number in config.relative_target_ports().items()
+            if before.get(port, number) != number and port not in given
+        }
         if not moved:
             return tree
-        for (driver, target), number in moved:
-            line = build.line("rel_tgt_id", str(number))
-            path = target_path(tree, TargetPlace(target=target, driver=driver))
-            tree = change(tree, path, partial(insert, new=line))
+        tree = _with_numbers(tree, moved)
 
 
-def _is_given(tree: Statements, port: tuple[str, str]) -> bool:
-    driver, name = port
-    target = target_path(tree, TargetPlace(target=name, driver=driver))[-1]
-    return bool(sections(target.block or (), "rel_tgt_id"))
+def _with_numbers(tree: Statements, numbers: Mapping[tuple[str, str], int]) -> Statements:
+    """Give targets numbers; in one go, since there may be thousands."""
+    for name, driver in sections(tree, "TARGET_DRIVER").items():
+        block = tuple(
+            _with_number(item, numbers.get((name, item.words[1].text)))
+            if item.keyword == "TARGET"
+            else item
+            for item in driver.block or ()
+        )
+        tree = substitute(tree, driver, replace(driver, block=block))
+    return tree
+
+
+def _with_number(target: Statement, number: int | None) -> Statement:
+    if number is None:
+        return target
+    line = build.line("rel_tgt_id", str(number))
+    return replace(target, block=insert(target.block or (), line))

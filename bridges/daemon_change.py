@@ -150,7 +150,9 @@ class Change:
     def _open_doors(self) -> None:
         for driver in starting_order(self._wanted.drivers.values()):
             if driver.name not in self._running.drivers:
-                self._opened.append(driver.name)
+                if driver.name not in self._doors.servers:
+                    # Else it refuses, and goes on being closed by whoever closes it.
+                    self._opened.append(driver.name)
                 self._doors.open(driver)
 
     def _prepare_exports(self) -> None:

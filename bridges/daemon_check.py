@@ -7,7 +7,7 @@ which terms, is settled when its doors are opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -40,6 +40,7 @@ def reason(error: ConfigError) -> str:
 
 def _devices(running: Config, wanted: Config) -> Iterator[ConfigError]:
     before = {device.name: device for device in running.devices}
+    blocks, wanted_blocks = _device_blocks(running), _device_blocks(wanted)
     for device in wanted.devices:
         old = before.get(device.name)
         if old is None:
@@ -49,23 +50,22 @@ def _devices(running: Config, wanted: Config) -> Iterator[ConfigError]:
             what = f"handler {device.handler}, which was {old.handler}"
             yield _refusal(device.location, owner, what, _RENAME)
             continue
-        path = (("HANDLER", old.handler), ("DEVICE", device.name))
-        blocks = _block(running, path), _block(wanted, path)
+        lines = blocks[device.name], wanted_blocks[device.name]
         for location, what in _differences(
-            old.attributes, device.attributes, *blocks, device.location
+            old.attributes, device.attributes, *lines, device.location
         ):
             yield _refusal(location, owner, what, _RENAME)
 
 
 def _drivers(running: Config, wanted: Config) -> Iterator[ConfigError]:
+    blocks, wanted_blocks = _driver_blocks(running), _driver_blocks(wanted)
     for driver in wanted.drivers.values():
         old = running.drivers.get(driver.name)
         if old is None:
             continue
-        path = (("TARGET_DRIVER", driver.name),)
-        blocks = _block(running, path), _block(wanted, path)
+        lines = blocks[driver.name], wanted_blocks[driver.name]
         for location, what in _differences(
-            old.attributes, driver.attributes, *blocks, driver.location
+            old.attributes, driver.attributes, *lines, driver.location
         ):
             yield _refusal(location, f"driver {driver.name}", what, _RESTART)
 
@@ -80,12 +80,19 @@ def _port_numbers(running: Config, wanted: Config) -> Iterator[ConfigError]:
                 yield _refusal(target.location, f"target {target.name}", what, _ADD_ANEW)
 
 
-def _block(config: Config, path: tuple[tuple[str, str], ...]) -> Block:
-    """The statements in the section that keywords and names lead to."""
-    block: Block = config.statements
-    for keyword, name in path:
-        block = sections(block, keyword)[name].block or ()
-    return block
+def _device_blocks(config: Config) -> Mapping[str, Block]:
+    """The statements in the sections of devices by name."""
+    return {
+        name: device.block or ()
+        for handler in sections(config.statements, "HANDLER").values()
+        for name, device in sections(handler.block or (), "DEVICE").items()
+    }
+
+
+def _driver_blocks(config: Config) -> Mapping[str, Block]:
+    """The statements in the sections of drivers by name."""
+    found = sections(config.statements, "TARGET_DRIVER")
+    return {name: driver.block or () for name, driver in found.items()}
 
 
 def _differences(

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from bridges.config import Config, interpret
 from bridges.config_diff_text import describe
@@ -15,11 +16,14 @@ from bridges.config_edit_targets import keep_ports
 from bridges.daemon_change import Change, Patience
 from bridges.daemon_check import reason, refusals
 from bridges.daemon_doors import Doors
+from scsi_backend.t10.alua import AccessState
 from scsi_backend.target.backend import Backend
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE = Patience()
+# Initiators set states as well, of which the configuration does not hear.
+_SET_STATE: Final = "set-target-group-state"
 
 
 class ChangeRefusedError(Exception):
@@ -70,13 +74,23 @@ class Running:
         Raises ChangeRefusedError, ConfigError or OSError, with everything as it was.
         """
         async with self._turn:
-            return await self._apply(wanted, dry_run=dry_run)
+            return await self._apply(self._config, wanted, dry_run=dry_run)
 
     async def edit(self, verb: str, arguments: Mapping[str, object]) -> Outcome:
         """Carry out a verb of ``config_edit``; raises what ``apply`` does, and EditError."""
         async with self._turn:
             wanted = edit(self._config.statements, verb, arguments)
-            return await self._apply(wanted, dry_run=False)
+            running = self._as_initiators_set(arguments) if verb == _SET_STATE else self._config
+            return await self._apply(running, wanted, dry_run=False)
+
+    def _as_initiators_set(self, arguments: Mapping[str, object]) -> Config:
+        """What is in force, with the state that the target group of an edit really has."""
+        group = self._backend.device_groups[str(arguments["device_group"])]
+        state = group.target_groups[str(arguments["target_group"])].state
+        if state is AccessState.TRANSITIONING:
+            # No initiator's, but on its way to the one that the configuration has.
+            return self._config
+        return edit(self._config.statements, _SET_STATE, {**arguments, "state": state.name.lower()})
 
     async def note(self, verb: str, arguments: Mapping[str, object]) -> None:
         """Have the configuration say what is being done otherwise; raises EditError."""
@@ -84,14 +98,15 @@ class Running:
             self._config = edit(self._config.statements, verb, arguments)
 
     async def end(self) -> None:
-        """Change nothing any more."""
+        """Change nothing any more; return when a change that has begun has ended."""
+        # Those that wait for their turn do not get it.
+        self._is_ended = True
         async with self._turn:
-            self._is_ended = True
+            pass
 
-    async def _apply(self, wanted: Config, *, dry_run: bool) -> Outcome:
+    async def _apply(self, running: Config, wanted: Config, *, dry_run: bool) -> Outcome:
         if self._is_ended:
             raise ChangeRefusedError("the daemon is stopping")
-        running = self._config
         wanted = _with_ports_of(running, wanted)
         found = refusals(running, wanted)
         if found:

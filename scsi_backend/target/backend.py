@@ -129,7 +129,8 @@ class Backend:
         slot = self._slots[name]
 
         def flush() -> None:
-            unit.vdisk.sync(release)
+            # With nv_cache, too: what is left to write would keep whoever closes it waiting.
+            unit.vdisk.sync_medium(release)
 
         def release(result: int) -> None:
             _report_flush(name, result)

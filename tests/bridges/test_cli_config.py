@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,31 @@ def test_a_written_file_replaces_another_as_a_whole(site: Site) -> None:
             f"{site.folder}/none/x: No such file or directory\n"
         )
     assert sorted(path.name for path in site.folder.glob("*.conf*")) == ["link.conf", "scst.conf"]
+
+
+def test_a_written_file_keeps_its_owner_and_what_is_no_file_is_not_replaced(site: Site) -> None:
+    out, pipe, folder = (site.folder / name for name in ("out.conf", "pipe", "folder"))
+    out.touch()
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with suppress(PermissionError):
+        os.chown(out, 1234, 1234)
+    owner = out.stat().st_uid
+    conf = write(site, base(site))
+    with daemon(conf) as served:
+        # What somebody else has put where a new file might be.
+        (site.folder / ".out.conf.new").symlink_to(conf)
+        shown = good(served, "config", "write")
+        good(served, "config", "write", "-o", str(out))
+        assert (out.read_text(), out.stat().st_uid) == (shown, owner)
+        assert conf.read_text() == base(site)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        good(served, "config", "write", "-o", str(pipe))
+        assert os.read(reader, len(shown) + 1).decode() == shown
+        os.close(reader)
+        assert bad(served, "config", "write", "-o", str(folder)) == f"{folder}: Is a directory\n"
+        files = set(os.listdir(site.folder))
+        assert not {name for name in files if name.startswith(".")} - {".out.conf.new"}
 
 
 def test_a_target_is_disabled_and_enabled(site: Site) -> None:

@@ -269,6 +269,38 @@ def test_drivers_come_and_go(site: Site) -> None:
     lead(before, visit)
 
 
+def test_a_driver_that_is_still_being_closed_is_refused_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        entered.set()
+        assert gate.wait(DEADLINE_S)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    before = site.disks("d") + site.driver(ONE)
+    other = before.replace("LUN 0 d", "LUN 1 d")
+
+    async def visit(led: Led) -> None:
+        disk = await asyncio.to_thread(opened, site)
+        disk.client.send(proto.request(proto.FLUSH, 77))
+        assert await asyncio.to_thread(entered.wait, DEADLINE_S)
+        outcome = await led.apply(site.disks("d"))
+        assert "driver nbd: its connections are still being closed" in outcome.warnings
+        for text in (before, other):
+            with pytest.raises(ConfigError, match="driver nbd: its connections are still being"):
+                await led.apply(text)
+            # Nobody has waited for what hangs.
+            assert list(led.doors.servers) == ["nbd"]
+        gate.set()
+        await led.doors.close("nbd")
+        await led.apply(other)
+        disk.close()
+
+    lead(before, visit, Patience(end_s=0.0))
+
+
 def test_a_target_may_take_the_number_of_one_that_goes(site: Site) -> None:
     def text(name: str) -> str:
         return site.disks("d") + site.driver(target(name, "rel_tgt_id 7", "LUN 0 d"))

@@ -58,6 +58,25 @@ def test_device_groups_follow_and_keep_what_initiators_have_set(site: Site) -> N
     lead(base, visit)
 
 
+def test_a_state_that_is_set_is_in_force_whatever_initiators_have_set(site: Site) -> None:
+    base = site.disks("d") + site.driver(ONE)
+    place = {"device_group": "g", "target_group": "one"}
+
+    async def visit(led: Led) -> None:
+        held = led.backend.device_groups["g"]
+        part = held.target_groups["one"]
+        held.set_states({1: AccessState.NONOPTIMIZED}, None)
+        outcome = await led.running.edit("set-target-group-state", {**place, "state": "active"})
+        assert outcome.lines == ("~ DEVICE_GROUP g TARGET_GROUP one state nonoptimized -> active",)
+        assert part.state.name == "ACTIVE"
+        held.set_states({1: AccessState.STANDBY}, None)
+        # This one is not about states.
+        await led.running.edit("set-target-group-preferred", {**place, "preferred": True})
+        assert (part.state.name, part.is_preferred) == ("STANDBY", True)
+
+    lead(base + group("active", "d"), visit)
+
+
 def test_a_device_moves_from_one_device_group_to_another(site: Site) -> None:
     base = site.disks("d", "e", "f") + site.driver(target("t", "LUN 0 d"))
     second = group("active", "f", port="t").replace("DEVICE_GROUP g", "DEVICE_GROUP h")
@@ -109,6 +128,10 @@ def test_a_change_of_state_waits_for_commands_and_says_so(
             "target group g/one: transitioning, until the commands that are under way have"
             " ended; then standby",
         )
+        # What is on its way already is not begun anew.
+        place = {"device_group": "g", "target_group": "one"}
+        outcome = await led.running.edit("set-target-group-state", {**place, "state": "standby"})
+        assert (outcome.lines, outcome.warnings) == ((), ())
         gate.set()
         (one,) = led.backend.device_groups["g"].target_groups.values()
         while one.state is not AccessState.STANDBY:

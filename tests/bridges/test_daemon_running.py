@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from bridges.config import Config
 from bridges.config_edit_tree import EditError
 from bridges.daemon_running import ChangeRefusedError, Running
+from tests.bridges.daemon_process import DEADLINE_S
 from tests.bridges.site import Led, Site, lead, read, target
 
 NOTE = {"target": "t", "attribute": "rel_tgt_id", "value": "1"}
@@ -127,6 +130,39 @@ def test_nothing_changes_after_the_end(site: Site) -> None:
         await led.running.end()
         with pytest.raises(ChangeRefusedError, match="the daemon is stopping"):
             await led.running.edit("disable-target", {"target": "t"})
+
+    lead(before, visit)
+
+
+def test_what_waits_for_its_turn_at_the_end_does_not_get_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate, slow_path = threading.Event(), threading.Event(), str(site.image("e"))
+    real_stat = os.stat
+
+    def slow(path: object, *words: object, **options: object) -> os.stat_result:
+        if path == slow_path:
+            entered.set()
+            assert gate.wait(DEADLINE_S)
+        return real_stat(path, *words, **options)  # type: ignore[arg-type]
+
+    before = site.disks("d") + site.driver(target("t", "LUN 0 d"))
+    after = site.disks("d", "e") + site.driver(target("t", "LUN 0 d"))
+    monkeypatch.setattr(os, "stat", slow)
+
+    async def visit(led: Led) -> None:
+        begun = asyncio.create_task(led.apply(after))
+        assert await asyncio.to_thread(entered.wait, DEADLINE_S)
+        waiting = asyncio.create_task(led.apply(before))
+        await asyncio.sleep(0)
+        ending = asyncio.create_task(led.running.end())
+        await asyncio.sleep(0)
+        assert not ending.done()
+        gate.set()
+        await ending
+        assert len((await begun).lines) == 1
+        with pytest.raises(ChangeRefusedError, match="the daemon is stopping"):
+            await waiting
 
     lead(before, visit)
 

@@ -92,6 +92,28 @@ def test_a_removed_device_is_flushed_and_closed(served: Served, engine: ManualEn
     assert served.backend.close()
 
 
+def test_a_removed_device_is_flushed_though_its_cache_counts_as_non_volatile(
+    engine: ManualEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def record(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fdatasync", record)
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(512))
+    backend = Backend(engine, None)
+    attributes = FileioAttributes(filename=str(path), nv_cache=True)
+    backend.add_device("vdisk_fileio", "disk", attributes)
+    ends: list[bool] = []
+    backend.remove_device("disk", ends.append)
+    # The caller's thread would do it when it closes the last way to a block device.
+    assert is_open(path)
+    engine.run_all()
+    assert (synced, ends, is_open(path)) == ([str(path)], [True], False)
+
+
 def test_a_removal_waits_for_commands_under_way(served: Served, engine: ManualEngine) -> None:
     pending = served.initiator.start(WRITE, b"x" * 512)
     served.remove()
