@@ -116,7 +116,8 @@ class ItlNexus:
             # One command must not take down the LUNs of everybody else.
             _log.exception("%s: %s failed", self.unit.name, opcode_text(command.cdb))
             command.check_condition(sense_data.INTERNAL_TARGET_FAILURE)
-        if command.status is None:
+        # One that has ended may have been sent on by its owner, and be outstanding elsewhere.
+        if command.status is None and command.nexus is self:
             command.is_deferred = True
             self.outstanding.add(command)
 
