@@ -9,6 +9,7 @@ from types import MappingProxyType
 from scsi_backend.servers.logical_unit import LogicalUnit, TargetPort
 from scsi_backend.target.initiator_group import InitiatorGroup, group_of
 from scsi_backend.target.initiator_pattern import Host
+from scsi_backend.target.last_flush import Unfinished, flush_last
 from scsi_backend.target.lun_map import MAX_LUN, LunEntry
 from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.session import Session
@@ -35,6 +36,7 @@ class Target:
         self._luns: Mapping[int, LunEntry] = _NO_LUNS
         self._groups: Mapping[str, InitiatorGroup] = MappingProxyType({})
         self._sessions: list[Session] = []
+        self._unfinished = Unfinished()
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -103,6 +105,7 @@ class Target:
         retired: list[ItlNexus] = []
         for session in self._sessions:
             retired += session.reassign(self.luns_of(session.initiator_name, session.host))
+        flush_last(retired)
         for watcher in tuple(self._watchers):
             watcher()
         return retired
@@ -131,12 +134,15 @@ class Target:
         if not luns:
             raise TargetError(f"target {self.name} has no LUNs for initiator {initiator_name}")
         session = Session(self, initiator_name, luns, host)
+        for lun, flush in self._unfinished.take(initiator_name):
+            session.depend_on(lun, flush)
         self._sessions.append(session)
         return session
 
     def session_closed(self, session: Session) -> None:
         """See ``Port.session_closed``."""
         self._sessions.remove(session)
+        self._unfinished.leave(session.initiator_name, session.last_flushes)
 
 
 def _by_name(groups: Iterable[InitiatorGroup]) -> Mapping[str, InitiatorGroup]:
