@@ -33,6 +33,7 @@ class Target:
         self.name = name
         self.relative_target_port = relative_target_port
         self._is_enabled = False
+        self._is_removed = False
         self._luns: Mapping[int, LunEntry] = _NO_LUNS
         self._groups: Mapping[str, InitiatorGroup] = MappingProxyType({})
         self._sessions: list[Session] = []
@@ -47,6 +48,11 @@ class Target:
     @is_enabled.setter
     def is_enabled(self, value: bool) -> None:
         self.configure(is_enabled=value)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is gone for good, with all that its sessions had."""
+        return self._is_removed
 
     @property
     def luns(self) -> Mapping[int, LunEntry]:
@@ -109,6 +115,11 @@ class Target:
         for watcher in tuple(self._watchers):
             watcher()
         return retired
+
+    def remove(self) -> list[ItlNexus]:
+        """Be gone, as who watches hears; return the nexuses that this has ended."""
+        self._is_removed = True
+        return self.configure(luns={}, groups=(), is_enabled=False)
 
     def _move_port(self, before: frozenset[LogicalUnit]) -> None:
         """Have the devices know which of them the target leads to."""
