@@ -28,8 +28,9 @@ _QUOTED_CHARACTERS = 56
 class LunExport:
     """An export that is open for one connection."""
 
-    def __init__(self, name: str, description: str, lease: Lease) -> None:
+    def __init__(self, name: str, description: str, target: Target, lease: Lease) -> None:
         self.name = name
+        self.target = target
         self.description = description
         self.client = lease.client
         self._lease = lease
@@ -80,7 +81,7 @@ class LunExports:
 
         def opened(outcome: Lease | ScsiError | TargetError) -> None:
             if isinstance(outcome, Lease):
-                done(LunExport(export_name(target, lun), description, outcome))
+                done(LunExport(export_name(target, lun), description, target, outcome))
             else:
                 done(ExportError(OptionReply.ERR_UNKNOWN, str(outcome)))
 

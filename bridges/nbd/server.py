@@ -117,8 +117,17 @@ class _Connection:
         peer = self._stream.peer
         _log.info("%s: opened export %s", peer, export.name)
 
+        def target_changed() -> None:
+            if export.target.is_removed:
+                # A disabled one may come back, and finds its clients where they were.
+                _log.info("%s: closing: target %s is gone", peer, export.target.name)
+                self._stream.end()
+
+        end_watch = export.target.watch(target_changed)
+
         def closed() -> None:
             _log.info("%s: closed export %s", peer, export.name)
+            end_watch()
             export.close()
 
         session = TransmissionSession(

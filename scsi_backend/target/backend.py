@@ -204,7 +204,7 @@ class Backend:
                 if target in part.ports:
                     raise TargetError(f"target {name} is in target group {group.name}/{part.name}")
         del self._targets[driver, name]
-        return target.configure(luns={}, groups=(), is_enabled=False)
+        return target.remove()
 
     def stop_operations(self) -> None:
         """Let FORMAT UNIT and SANITIZE that are under way fail soon."""

@@ -20,12 +20,15 @@ from scsi_backend.servers.access_states import RESTRICTIONS
 from scsi_backend.servers.command import CheckCondition, Command, Execute, Reachable
 from scsi_backend.servers.logical_unit import WRITE_PROTECTION, LogicalUnit, Restriction
 from scsi_backend.servers.reservation_rules import lay_conflicts
+from scsi_backend.servers.sbc_transfer import finish_write
 from scsi_backend.servers.task_attribute import TaskAttribute
 from scsi_backend.t10 import sense as sense_data
-from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, opcode_text
+from scsi_backend.t10.opcodes import CONTROL_BYTE_AT, NACA_BIT, Opcode, opcode_text
 from scsi_backend.t10.persistent_reservation import ItNexusId
 from scsi_backend.t10.sense import Sense, invalid_field_in_cdb
+from scsi_backend.t10.status import Status
 from scsi_backend.target.absent import ABSENT_DISPATCH
+from scsi_backend.target.last_flush import LastFlush, when_over
 from scsi_backend.target.task_management import abort_after_fault
 
 # POWER ON, RESET, or the loss of a nexus.
@@ -53,17 +56,31 @@ class LunView(Protocol):
     def clear_unit_attention(self, sense: Sense) -> None:
         """Forget a unit attention on every LUN of the session."""
 
+    def depend_on(self, lun: int, flush: LastFlush) -> None:
+        """Let no flush by a LUN succeed without this one."""
+
 
 class ItlNexus:
-    """Routes one initiator's commands for one LUN to the device server."""
+    """Routes one initiator's commands for one LUN to the device server.
+
+    ``last_flushes`` are those without which none by this LUN succeeds; who changes them calls
+    ``recompose``.
+    """
 
     def __init__(
-        self, session: LunView, lun: int, unit: LogicalUnit, *, is_read_only: bool = False
+        self,
+        session: LunView,
+        lun: int,
+        unit: LogicalUnit,
+        *,
+        is_read_only: bool = False,
+        last_flushes: Sequence[LastFlush] = (),
     ) -> None:
         self.session = session
         self.lun = lun
         self.unit = unit
         self._is_read_only = is_read_only
+        self._last_flushes = last_flushes
         self.id = session.id
         # Commands that did not complete before submit returned.
         self.outstanding: set[Command] = set()
@@ -116,7 +133,8 @@ class ItlNexus:
             # One command must not take down the LUNs of everybody else.
             _log.exception("%s: %s failed", self.unit.name, opcode_text(command.cdb))
             command.check_condition(sense_data.INTERNAL_TARGET_FAILURE)
-        if command.status is None:
+        # One that has ended may have been sent on by its owner, and be outstanding elsewhere.
+        if command.status is None and command.nexus is self:
             command.is_deferred = True
             self.outstanding.add(command)
 
@@ -212,6 +230,7 @@ class ItlNexus:
         restrictions = self._restrictions()
         lay = partial(self._lay_restrictions, restrictions)
         table = self._laid(unit.dispatch_in_force, bool(restrictions), lay)
+        table = self._laid(table, bool(self._last_flushes), self._lay_last_flushes)
         conflicts = unit.reservations.conflict_with(self.id)
         keep_out = partial(lay_conflicts, unit.rows, kind=conflicts)
         tell, refuse = (bool(self._attentions), self._lay_attentions), (bool(conflicts), keep_out)
@@ -241,6 +260,25 @@ class ItlNexus:
     def _lay_restrictions(self, restrictions: list[Restriction], table: list[Execute]) -> None:
         for restriction in restrictions:
             self.unit.lay(table, restriction)
+
+    def _lay_last_flushes(self, table: list[Execute]) -> None:
+        for opcode in (Opcode.SYNCHRONIZE_CACHE_10, Opcode.SYNCHRONIZE_CACHE_16):
+            table[opcode] = partial(self._flush_with_last, table[opcode])
+
+    def _flush_with_last(self, execute: Execute, command: Command) -> None:
+        command.on_done = partial(self._flushed, command.on_done)
+        execute(command)
+
+    def _flushed(self, on_done: Callable[[Command], None], command: Command) -> None:
+        """Have a flush that succeeded here end with the last ones elsewhere."""
+        command.on_done = on_done
+        if command.status != Status.GOOD:
+            on_done(command)
+            return
+        command.status = None
+        command.is_deferred = True
+        self.outstanding.add(command)
+        when_over(self._last_flushes, partial(finish_write, command, 0))
 
     def _lay_attentions(self, table: list[Execute]) -> None:
         for code in range(256):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from scsi_backend.servers.command import CheckCondition, Command, Reachable
@@ -13,6 +15,7 @@ from scsi_backend.t10.sense import INQUIRY_DATA_CHANGED, REPORTED_LUNS_CHANGED, 
 from scsi_backend.t10.transport_id import transport_id
 from scsi_backend.target.absent import ABSENT_DISPATCH
 from scsi_backend.target.initiator_pattern import Host
+from scsi_backend.target.last_flush import LastFlush
 from scsi_backend.target.lun_map import LunEntry
 from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.task_management import ManagementResponse, manage
@@ -42,13 +45,18 @@ class Session:
         self.host = host
         self.relative_target_port = target.relative_target_port
         self.id = ItNexusId(transport_id(initiator_name), target.relative_target_port)
+        # Of devices to which LUNs led before, without which no flush by these LUNs succeeds.
+        self._last_flushes: defaultdict[int, list[LastFlush]] = defaultdict(list)
         self._nexuses = {lun: self._nexus(lun, entry) for lun, entry in sorted(luns.items())}
         self._reachable: Sequence[Reachable] = tuple(self._nexuses.values())
         # Those that may have commands under way; they matter to nothing but the ends of these.
         self._retired: list[ItlNexus] = []
 
     def _nexus(self, lun: int, entry: LunEntry) -> ItlNexus:
-        return ItlNexus(self, lun, entry.unit, is_read_only=entry.is_read_only)
+        last_flushes = self._last_flushes[lun]
+        return ItlNexus(
+            self, lun, entry.unit, is_read_only=entry.is_read_only, last_flushes=last_flushes
+        )
 
     @property
     def nexuses(self) -> Mapping[int, ItlNexus]:
@@ -117,6 +125,34 @@ class Session:
             for nexus in after.values():
                 nexus.establish_unit_attention(REPORTED_LUNS_CHANGED)
         return retired
+
+    def depend_on(self, lun: int, flush: LastFlush) -> None:
+        """Let no flush by a LUN succeed without this one."""
+        self._last_flushes[lun].append(flush)
+        self._recompose(lun)
+        flush.when_over(partial(self._flushed, lun, flush))
+
+    @property
+    def last_flushes(self) -> Iterator[tuple[int, LastFlush]]:
+        """Those flushes, with their LUNs."""
+        for lun, flushes in self._last_flushes.items():
+            yield from ((lun, flush) for flush in flushes)
+
+    def forget_last_flushes(self) -> None:
+        """Depend on none: whoever used the LUNs before knows that these are others."""
+        for lun, flushes in self._last_flushes.items():
+            flushes.clear()
+            self._recompose(lun)
+
+    def _flushed(self, lun: int, flush: LastFlush) -> None:
+        flushes = self._last_flushes[lun]
+        if flush in flushes and flush.result == 0:
+            flushes.remove(flush)
+            self._recompose(lun)
+
+    def _recompose(self, lun: int) -> None:
+        if lun in self._nexuses:
+            self._nexuses[lun].recompose()
 
     def close(self) -> None:
         """End the session: its nexuses hear of nothing any more."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from scsi_backend.servers.logical_unit import LogicalUnit, TargetPort
 from scsi_backend.target.initiator_group import InitiatorGroup, group_of
 from scsi_backend.target.initiator_pattern import Host
+from scsi_backend.target.last_flush import Unfinished, flush_last
 from scsi_backend.target.lun_map import MAX_LUN, LunEntry
 from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.session import Session
@@ -32,9 +33,11 @@ class Target:
         self.name = name
         self.relative_target_port = relative_target_port
         self._is_enabled = False
+        self._is_removed = False
         self._luns: Mapping[int, LunEntry] = _NO_LUNS
         self._groups: Mapping[str, InitiatorGroup] = MappingProxyType({})
         self._sessions: list[Session] = []
+        self._unfinished = Unfinished()
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -45,6 +48,11 @@ class Target:
     @is_enabled.setter
     def is_enabled(self, value: bool) -> None:
         self.configure(is_enabled=value)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is gone for good, with all that its sessions had."""
+        return self._is_removed
 
     @property
     def luns(self) -> Mapping[int, LunEntry]:
@@ -103,9 +111,15 @@ class Target:
         retired: list[ItlNexus] = []
         for session in self._sessions:
             retired += session.reassign(self.luns_of(session.initiator_name, session.host))
+        flush_last(retired)
         for watcher in tuple(self._watchers):
             watcher()
         return retired
+
+    def remove(self) -> list[ItlNexus]:
+        """Be gone, as who watches hears; return the nexuses that this has ended."""
+        self._is_removed = True
+        return self.configure(luns={}, groups=(), is_enabled=False)
 
     def _move_port(self, before: frozenset[LogicalUnit]) -> None:
         """Have the devices know which of them the target leads to."""
@@ -131,12 +145,15 @@ class Target:
         if not luns:
             raise TargetError(f"target {self.name} has no LUNs for initiator {initiator_name}")
         session = Session(self, initiator_name, luns, host)
+        for lun, flush in self._unfinished.take(initiator_name):
+            session.depend_on(lun, flush)
         self._sessions.append(session)
         return session
 
     def session_closed(self, session: Session) -> None:
         """See ``Port.session_closed``."""
         self._sessions.remove(session)
+        self._unfinished.leave(session.initiator_name, session.last_flushes)
 
 
 def _by_name(groups: Iterable[InitiatorGroup]) -> Mapping[str, InitiatorGroup]:

@@ -10,6 +10,7 @@ import pytest
 from bridges.lun_client import LunClient
 from bridges.recovery import Reply, ScsiError, reply_of
 from scsi_backend.servers.command import Command
+from scsi_backend.t10.cdb import compare_and_write
 from scsi_backend.t10.status import Status
 from scsi_backend.target.initiator_group import InitiatorGroup
 from scsi_backend.target.initiator_pattern import InitiatorPattern
@@ -22,7 +23,7 @@ from tests.bridges.faulty_lun import (
     sense,
 )
 from tests.scsi_backend import cdbs
-from tests.scsi_backend.fakes import FaultyVdisk, pattern
+from tests.scsi_backend.fakes import NOT_NOW, FaultyVdisk, pattern
 
 READ_CAPACITY_16, MODE_SENSE_10, READ_16, WRITE_16 = 0x9E, 0x5A, 0x88, 0x8A
 GOOD = Reply(Status.GOOD, None, 512)
@@ -154,6 +155,26 @@ def test_a_command_of_the_fast_path_is_recovered_on_the_new_device(house: House)
     assert [reply_of(command) for command in recovered] == [GOOD, GOOD]
     assert buffers == [pattern(10_000, 512), pattern(10_001, 512)]
     assert house.changes == [2048], "the second one finds the way that the first one found"
+
+
+def test_what_has_followed_keeps_nobody_waiting_at_the_old_device(house: House) -> None:
+    # As a connection does that has nothing to send.
+    old = house.client.nexus
+    house.map(house.b)
+    vdisk = house.b.vdisk
+    assert isinstance(vdisk, FaultyVdisk)
+    vdisk.immediate_bytes, vdisk.is_held = NOT_NOW, True
+    outcomes, _ = house.begin_read()
+    vdisk.release_all()
+    assert outcomes == [GOOD]
+    assert old.outstanding == set()
+    house.map(house.a)
+    assert house.read()[0] == GOOD
+    cdb = compare_and_write(0, 1)
+    both = memoryview(pattern(0, 512) + pattern(1, 512))
+    ended: list[Command] = []
+    house.client.submit(Command(cdb, None, both, ended.append))
+    assert [reply_of(command) for command in ended] == [WRITTEN]
 
 
 def test_a_lost_lun_fails_until_it_is_there_again(house: House) -> None:

@@ -36,6 +36,8 @@ class KernelPort:
         session = self._logged_in()
         if session is None:
             return {}
+        # Another device is another disk: who had the old one open gets errors there.
+        session.forget_last_flushes()
         target, time_out_s = self._export.target.name, self._export.cmd_time_out_s
         leads = [Lead.of(target, session, nexus, time_out_s) for nexus in session.nexuses.values()]
         return {lead.name: lead for lead in leads}

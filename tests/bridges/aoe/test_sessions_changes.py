@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from scsi_backend.servers.command import Command
 from scsi_backend.t10 import sense
+from scsi_backend.t10.cdb import synchronize_cache_16
 from scsi_backend.t10.opcodes import Opcode
+from scsi_backend.t10.status import Status
 from scsi_backend.target.initiator_group import InitiatorGroup
 from scsi_backend.target.initiator_pattern import InitiatorPattern
 from tests.bridges.aoe.session_scene import (
@@ -64,6 +67,24 @@ def test_who_is_shown_nothing_any_more_has_no_session(numbers: tuple[int, ...]) 
     assert (len(scene.sessions), scene.names, scene.gone) == (0, [], 1)
     assert scene.clients == [mac_of(1)] * 2
     assert command in scene.sessions.under_way()
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_flush_covers_the_device_that_was_shown_before(*, is_away: bool) -> None:
+    scene = Scene()
+    scene.sessions.of(mac_of(1))
+    scene.vdisk.is_held = True
+    for luns in [{}, {0: make_entry()}] if is_away else [{0: make_entry()}]:
+        scene.target.configure(luns=luns)
+        scene.sessions.follow()
+    client = scene.sessions.of(mac_of(1)).client
+    assert client is not None
+    ended: list[int | None] = []
+    flush = synchronize_cache_16()
+    client.submit(Command(flush, None, None, lambda command: ended.append(command.status)))
+    assert ended == []
+    scene.vdisk.release()
+    assert ended == [Status.GOOD]
 
 
 def test_what_is_under_way_is_of_all_initiators_and_of_all_kinds() -> None:

@@ -156,7 +156,11 @@ def test_a_flush_that_fails_is_told(
     served.remove()
     engine.run_all()
     assert (served.is_open, served.ends) == (False, [False])
-    assert caplog.messages == ["disk: the last flush failed: Input/output error"]
+    # To those whose LUN led there, and to who removed the device.
+    assert caplog.messages == [
+        "disk: the last flush for who left it failed: Input/output error",
+        "disk: the last flush failed: Input/output error",
+    ]
 
 
 def test_name_and_state_files_are_free_when_a_device_is_closed(

@@ -243,3 +243,24 @@ def test_unit_attention_does_not_end_what_is_outstanding() -> None:
     vdisk.release()
     assert pending.outcome.status == Status.GOOD
     assert_check_condition(initiator.send(cdbs.TEST_UNIT_READY), "06/2A/09")
+
+
+def test_command_that_goes_on_elsewhere_is_outstanding_only_there() -> None:
+    here, vdisk = connect_unit(disk(FaultyVdisk())), FaultyVdisk()
+    there = connect(vdisk)
+    vdisk.immediate_bytes, vdisk.is_held = NOT_NOW, True
+    ended: list[int | None] = []
+
+    def send_there(command: Command) -> None:
+        command.renew(lambda command: ended.append(command.status))
+        nexus_of(there).submit(command)
+
+    cdb = cdbs.block(cdbs.READ, 16, 0, 1)
+    command = Command(cdb, memoryview(bytearray(512)), None, send_there)
+    # Its unit attention ends the command at once.
+    nexus_of(here).submit(command)
+    assert nexus_of(there).outstanding == {command}
+    assert nexus_of(here).outstanding == set()
+    vdisk.release_all()
+    assert ended == [Status.GOOD]
+    assert nexus_of(there).outstanding == set()

@@ -13,6 +13,7 @@ from scsi_backend.servers.command import Command
 from scsi_backend.t10.status import Status
 from scsi_backend.target.initiator_group import InitiatorGroup
 from scsi_backend.target.initiator_pattern import InitiatorPattern
+from scsi_backend.target.last_flush import LastFlush
 from tests.bridges.local.tcmu.serving import T0, T1, House, house
 from tests.scsi_backend import cdbs
 
@@ -72,6 +73,18 @@ def test_group_of_the_kernel_has_luns_of_its_own(bench: Bench) -> None:
     patterns = (InitiatorPattern.parse("sess*"),)
     bench.target.configure(groups=[InitiatorGroup("g", patterns, {1: bench.made.entry("a")})])
     assert names(bench) == [T1]
+
+
+def test_new_disk_depends_on_no_flush_of_the_old_device(bench: Bench) -> None:
+    session = bench.port.leads()[T0].session
+    session.depend_on(0, LastFlush("gone"))
+    bench.port.leads()
+    nexus = session.nexuses[0]
+    nexus.take_unit_attention()
+    flushes: list[int | None] = []
+    cdb = cdbs.raw("91")
+    nexus.submit(Command(cdb, None, None, lambda command: flushes.append(command.status)))
+    assert flushes == [Status.GOOD]
 
 
 def test_nothing_is_reached_or_told_after_the_end(bench: Bench) -> None:
