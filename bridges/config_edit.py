@@ -66,7 +66,9 @@ VERBS: Mapping[str, Verb[Any]] = MappingProxyType(
             targets.enable_target, TargetPlace, "Let initiators log in to a target."
         ),
         "disable-target": Verb(
-            targets.disable_target, TargetPlace, "Disable a target; its sessions end."
+            targets.disable_target,
+            TargetPlace,
+            "Disable a target; nobody has LUNs there until it is enabled.",
         ),
         "set-target-attribute": Verb(
             targets.set_target_attribute,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
@@ -13,6 +14,8 @@ from scsi_backend.target.last_flush import Unfinished, flush_last
 from scsi_backend.target.lun_map import MAX_LUN, LunEntry
 from scsi_backend.target.nexus import ItlNexus
 from scsi_backend.target.session import Session
+
+_log = logging.getLogger(__name__)
 
 _NO_LUNS: Mapping[int, LunEntry] = MappingProxyType({})
 
@@ -113,7 +116,11 @@ class Target:
             retired += session.reassign(self.luns_of(session.initiator_name, session.host))
         flush_last(retired)
         for watcher in tuple(self._watchers):
-            watcher()
+            try:
+                watcher()
+            except Exception:
+                # The change is in force, and the other doors must still hear of it.
+                _log.exception("target %s: a door did not take over a change", self.name)
         return retired
 
     def remove(self) -> list[ItlNexus]:

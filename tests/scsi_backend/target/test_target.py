@@ -150,3 +150,17 @@ def test_watchers_see_what_has_changed_until_they_stop(target: Target, entry: Lu
     end()
     target.is_enabled = False
     assert seen == [(False, {0: entry}), (True, {0: entry})]
+
+
+def test_watcher_that_fails_keeps_no_other_from_hearing(
+    target: Target, entry: LunEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("cannot")
+
+    heard: list[int] = []
+    target.watch(fail)
+    target.watch(lambda: heard.append(len(target.luns)))
+    target.add_lun(0, entry)
+    assert heard == [1]
+    assert "target target: a door did not take over a change" in caplog.messages
