@@ -104,8 +104,9 @@ class Session:
     def reassign(self, luns: Mapping[int, LunEntry]) -> list[ItlNexus]:
         """Take over another LUN map; return the nexuses that this has ended.
 
-        A nexus that leads where it did stays, with its reservations and unit attentions. As in
-        SCST, another set of LUNs is told on all of them, another device or access on its own.
+        A nexus that leads where it did stays, with its reservations and unit attentions. Another
+        set of LUNs is told on all of them, another device or access on its own LUN, as by SCST's
+        replace; SCST tells the former in that case, too, where it moves a session between groups.
         """
         before = self._nexuses
         after: dict[int, ItlNexus] = {}
