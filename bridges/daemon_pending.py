@@ -4,8 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
+
+_log = logging.getLogger(__name__)
+
+# Until they have ended, which may be after everybody has stopped waiting: a loop keeps only weak
+# references to tasks.
+_at_work: Final[set[asyncio.Task[Any]]] = set()
 
 
 class Pending:
@@ -28,8 +35,11 @@ class Pending:
         return happened
 
     def expect_end(self, text: str, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine, and wait for its end."""
-        self._late[self._loop.create_task(work)] = text
+        """Run a coroutine, and wait for its end; the log has what it raises."""
+        task = self._loop.create_task(work)
+        self._late[task] = text
+        _at_work.add(task)
+        task.add_done_callback(_ended)
 
     def warn(self, text: str) -> None:
         """Tell something else."""
@@ -40,4 +50,16 @@ class Pending:
         if self._late:
             await asyncio.wait(self._late, timeout=timeout_s)
         late = [text for future, text in self._late.items() if not future.done()]
+        if any(map(_has_failed, self._late)):
+            self._warnings.append("internal error: see the daemon's log")
         return self._warnings + late
+
+
+def _has_failed(future: asyncio.Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is not None
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _at_work.discard(task)
+    if _has_failed(task):
+        _log.error("something did not end in order after a change", exc_info=task.exception())
