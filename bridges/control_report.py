@@ -119,7 +119,7 @@ def _interfaces(status: Status) -> Iterable[RenderableType]:
     for interface in status.interfaces:
         table.add_row(
             _text(interface.name),
-            interface.mac,
+            _text(interface.mac),
             str(interface.mtu),
             "up" if interface.is_running else "down",
             str(interface.sector_count),

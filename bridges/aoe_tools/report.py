@@ -37,7 +37,7 @@ def print_found(ports: Iterable[Found], console: Console | None = None) -> None:
     for port in ports:
         table.add_row(
             str(port.address),
-            port.mac.hex(":"),
+            Text(port.mac.hex(":")),
             str(port.buffer_count),
             str(port.sector_count),
             f"{port.firmware_version:04x}",

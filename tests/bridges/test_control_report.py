@@ -94,7 +94,7 @@ STATUS = Status(
     interfaces=(
         InterfaceStatus(
             name="eth0",
-            mac="02:00:00:00:00:0a",
+            mac="02:ab:00:00:00:0a",
             mtu=9000,
             is_running=True,
             sector_count=16,
@@ -173,7 +173,7 @@ def test_everything_is_shown_and_names_are_no_markup() -> None:
         "nbd disk 192.0.2.1 12",
         "aoe e1.1 02:00:00:00:00:01",
         "nbd unix:/s require 3 100",
-        "eth0 02:00:00:00:00:0a 9000 up 16 896 yes 123456 7",
+        "eth0 02:ab:00:00:00:0a 9000 up 16 896 yes 123456 7",
         "eth1 02:00:00:00:00:0b 1500 down 2 64 no 0 0",
         "[b]g [red]d, e here 1 active yes disk",
         "[b]g [red]d, e there 2 standby no e1.1, far (remote 300)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -39,6 +40,13 @@ def test_ports_are_rows_of_a_table() -> None:
         ["target", "MAC", "buffers", "sectors", "firmware", "config", "string"],
         ["e1.2", "02:00:00:00:00:11", "64", "2", "4019", r"[red]\xff\x1b"],
     ]
+
+
+def test_an_address_with_the_name_of_an_emoji_is_shown_as_it_is() -> None:
+    out = io.StringIO()
+    port = replace(PORT, mac=bytes.fromhex("02ab00000011"))
+    report.print_found([port], Console(file=out, width=200))
+    assert out.getvalue().splitlines()[1].split()[1] == "02:ab:00:00:00:11"
 
 
 def test_a_config_string_is_in_json_as_text_and_in_hex() -> None:
